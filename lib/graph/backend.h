@@ -1,0 +1,63 @@
+/*
+ * What a backend provides: a kernel per operator and its memory. lib/cpu, lib/reference and cuda fill one table each;
+ * exec.c is the only caller.
+ */
+#ifndef ED_BACKEND_H
+#define ED_BACKEND_H
+
+#include "graph/graph.h"
+
+#define ED_BACKEND_VERSION 1
+
+/* One call of a kernel. Pointers are NULL for absent operands. Accumulated inputs are written to. */
+typedef struct ed_call {
+    ed_env *env;
+    const ed_graph *graph;
+    const ed_node *node;
+    void *in[ED_MAX_INPUTS];
+    void *out[ED_MAX_OUTPUTS];
+    void *scratch;                   /* node->scratch bytes, 64-byte aligned, undefined content */
+    void *state;                     /* what prepare made for this node of this execution */
+    uint64_t version[ED_MAX_INPUTS]; /* of parameter operands: changes when their values do; 0 for others */
+    const ed_run *run;
+} ed_call;
+
+typedef struct ed_kernel {
+    /* Optional. Called once per node and execution: sets *scratch (bytes) and may make a state. */
+    encdiff_status (*prepare)(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state);
+    encdiff_status (*run)(const ed_call *call);
+    void (*release)(ed_env *env, void *state); /* optional */
+} ed_kernel;
+
+/* AdamW with decoupled decay (Loshchilov and Hutter 2019) and the moving average, in one pass over `count` floats. */
+typedef struct ed_adamw {
+    float lr, beta1, beta2, eps, weight_decay;
+    float correction1, correction2; /* 1 - beta^step */
+    float grad_scale;               /* multiplied into every gradient: clipping, accumulation */
+    float ema_decay;                /* ema -= (1 - decay) * (ema - p); used when ema is not NULL */
+} ed_adamw;
+
+struct ed_backend {
+    uint32_t version; /* ED_BACKEND_VERSION */
+    const char *name;
+    bool host_memory;                                               /* its memory can be read and written directly */
+    const ed_kernel *kernels[ED_OP_COUNT];                          /* NULL where the backend lacks the operator */
+    void *(*allocate)(ed_backend *self, ed_env *env, size_t bytes); /* zeroed */
+    void (*release)(ed_backend *self, ed_env *env, void *pointer);
+    encdiff_status (*upload)(ed_backend *self, ed_env *env, void *to, const void *host, size_t bytes);
+    encdiff_status (*download)(ed_backend *self, ed_env *env, void *host, const void *from, size_t bytes);
+    encdiff_status (*zero)(ed_backend *self, ed_env *env, void *pointer, size_t bytes);
+    encdiff_status (*synchronise)(ed_backend *self, ed_env *env);
+    /* p, m, v, ema of count floats; g is the sum over `parts` gradient buffers, added in their order. */
+    encdiff_status (*adamw)(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count, float *p,
+                            float *const *parts, int part_count, float *m, float *v, float *ema);
+    /* Sum of squares of the summed gradient parts. */
+    encdiff_status (*sum_squares)(ed_backend *self, ed_env *env, size_t count, float *const *parts, int part_count,
+                                  double *out);
+};
+
+/* Constant tables; the returned backend holds no state and is never freed. */
+ed_backend *ed_backend_cpu(void);
+ed_backend *ed_backend_reference(void);
+
+#endif
