@@ -70,8 +70,8 @@ encdiff_status ed_check_cancel(ed_env *env);
 
 /* Host-supplied allocation; both NULL means the C library. Alignment is a power of two, at most 4096. */
 typedef struct ed_allocator {
-    void *(*allocate)(void *user, size_t size, size_t alignment);
-    void (*release)(void *user, void *pointer);
+    void *(*allocate)(size_t size, size_t alignment, void *user);
+    void (*release)(void *pointer, size_t size, void *user);
     void *user;
 } ed_allocator;
 

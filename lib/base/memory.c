@@ -18,15 +18,16 @@ typedef struct header {
 
 _Static_assert(sizeof(header) <= ED_ALIGNMENT, "the header fits in front of an aligned block");
 
-static void *c_allocate(void *user, size_t size, size_t alignment)
+static void *c_allocate(size_t size, size_t alignment, void *user)
 {
     (void)user;
     void *block = NULL;
     return posix_memalign(&block, alignment, size) == 0 ? block : NULL;
 }
 
-static void c_release(void *user, void *pointer)
+static void c_release(void *pointer, size_t size, void *user)
 {
+    (void)size;
     (void)user;
     free(pointer);
 }
@@ -57,7 +58,7 @@ static void *allocate(ed_env *env, size_t size)
     /* Host allocators promise at most 4096; huge-page alignment is asked of our own only. */
     if (huge && memory->allocator.allocate != c_allocate) alignment = 4096, huge = false;
     void *block = ed_add(size, ED_ALIGNMENT, &total)
-                      ? memory->allocator.allocate(memory->allocator.user, total, alignment)
+                      ? memory->allocator.allocate(total, alignment, memory->allocator.user)
                       : NULL;
     if (!block) {
         ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "out of memory: %zu bytes asked for, %zu in use", size,
@@ -91,7 +92,7 @@ void ed_free(ed_env *env, void *pointer)
     if (!pointer) return;
     header *head = (header *)(void *)((char *)pointer - ED_ALIGNMENT);
     atomic_fetch_sub(&env->memory->in_use, head->size);
-    env->memory->allocator.release(env->memory->allocator.user, head->block);
+    env->memory->allocator.release(head->block, head->size + ED_ALIGNMENT, env->memory->allocator.user);
 }
 
 void *ed_realloc(ed_env *env, void *pointer, size_t count_, size_t size)
