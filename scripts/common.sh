@@ -1,0 +1,52 @@
+# Shared by the scripts of this folder (sourced, not run): headings with timing, and where the tools are.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=$root/build-tools # what the package manager is too old for; deleting it is always safe
+meson_wanted=1.0
+
+# Seconds since the script began.
+elapsed() { echo "$((SECONDS))"; }
+
+heading() { printf '\n== %s  [%d s]\n' "$1" "$(elapsed)"; }
+
+# fail MESSAGE [WHAT TO DO NEXT]...
+fail() {
+  printf '\nFAILED: %s\n' "$1" >&2
+  shift
+  for line in "$@"; do printf '  %s\n' "$line" >&2; done
+  exit 1
+}
+
+# version_at_least FOUND WANTED
+version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+# Prints the meson to use; fails where there is none that is new enough.
+find_meson() {
+  local candidate
+  for candidate in "$tools/meson/bin/meson" meson /usr/bin/meson; do
+    if version_at_least "$("$candidate" --version 2>/dev/null || echo 0)" "$meson_wanted"; then
+      command -v "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+
+find_ninja() { command -v ninja || command -v ninja-build || command -v samu; }
+
+find_compiler() {
+  if [ -n "${CC:-}" ]; then echo "$CC"; else command -v gcc || command -v clang || command -v cc; fi
+}
+
+# Configures the build directory $1 unless it is so already, or with the further options where they differ.
+configure() {
+  local dir=$1
+  shift
+  if [ -f "$dir/build.ninja" ]; then
+    [ $# -eq 0 ] || "$(find_meson)" configure "$dir" "$@"
+  else
+    CC=$(find_compiler) "$(find_meson)" setup "$dir" "$root" "$@"
+  fi
+}
+
+compile() { "$(find_ninja)" -C "$1"; }
