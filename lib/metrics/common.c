@@ -1,0 +1,168 @@
+/* Loops over the pool, checks of representations, classes of a factor. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "metrics/internal.h"
+
+/* ---------------------------------------------------------------- loops */
+
+typedef struct loop {
+    ed_env *env;
+    const ed_metric_run *run;
+    const char *activity;
+    int64_t count, grain;
+    ed_metric_body *body;
+    void *argument;
+    _Atomic int64_t next, done;
+    atomic_bool stop;
+    ed_env *children; /* one per rank */
+} loop;
+
+static encdiff_status report(loop *l, ed_env *env, int rank)
+{
+    if (rank == 0 && l->run && l->run->progress &&
+        !l->run->progress(l->run->user, l->activity, atomic_load(&l->done), l->count))
+        return ed_fail(env, ENCDIFF_CANCELLED, "%s was stopped by the progress callback", l->activity);
+    return ed_check_cancel(env);
+}
+
+static void loop_rank(void *argument, int rank)
+{
+    loop *l = argument;
+    ed_env *env = &l->children[rank];
+    encdiff_status status = ENCDIFF_OK;
+    while (status == ENCDIFF_OK && !atomic_load(&l->stop)) {
+        int64_t first = atomic_fetch_add(&l->next, l->grain);
+        if (first >= l->count) return;
+        int64_t last = ED_MIN(first + l->grain, l->count);
+        status = l->body(env, l->argument, rank, first, last);
+        atomic_fetch_add(&l->done, last - first);
+        if (status == ENCDIFF_OK) status = report(l, env, rank);
+    }
+    if (status != ENCDIFF_OK) atomic_store(&l->stop, true);
+}
+
+int ed_metric_ranks(const ed_metric_run *run) { return run && run->pool ? ed_pool_size(run->pool) : 1; }
+
+encdiff_status ed_metric_for(ed_env *env, const ed_metric_run *run, const char *activity, int64_t count, int64_t grain,
+                             ed_metric_body *body, void *argument)
+{
+    int ranks = ed_metric_ranks(run);
+    loop l = {.env = env,
+              .run = run,
+              .activity = activity,
+              .count = count,
+              .grain = ED_MAX(grain, 1),
+              .body = body,
+              .argument = argument};
+    l.children = ed_alloc(env, (size_t)ranks, sizeof *l.children);
+    if (!l.children) return env->status;
+    for (int r = 0; r < ranks; r++) ed_env_child(&l.children[r], env);
+    if (ranks > 1)
+        ed_pool_run(run->pool, ranks, loop_rank, &l);
+    else
+        loop_rank(&l, 0);
+    encdiff_status status = ENCDIFF_OK;
+    for (int r = 0; r < ranks && status == ENCDIFF_OK; r++)
+        if (l.children[r].status != ENCDIFF_OK)
+            status = ed_fail(env, l.children[r].status, "%s", l.children[r].message);
+    ed_free(env, l.children);
+    return status;
+}
+
+/* ---------------------------------------------------------------- checks */
+
+static encdiff_status check_finite(ed_env *env, const ed_representation *r, const char *what)
+{
+    for (int64_t i = 0; i < r->n; i++)
+        for (int32_t j = 0; j < r->size; j++)
+            if (!isfinite(r->codes[i * r->size + j]))
+                return ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: code %d of sample %lld is not finite", what, j,
+                               (long long)i);
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_representation_check(ed_env *env, const ed_representation *r, const char *what)
+{
+    if (!r || !r->codes || !r->factors)
+        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "%s: codes or factors are NULL", what);
+    if (r->n < 1 || r->n > INT32_MAX || r->size < 1 || r->factor_count < 1)
+        return ed_fail(env, ENCDIFF_ERROR_SHAPE,
+                       "%s: codes are [%lld, %d] and factors [%lld, %d]; at least one of each is needed", what,
+                       (long long)r->n, r->size, (long long)r->n, r->factor_count);
+    ED_TRY(ed_shape_check(env, &ED_SHAPE2(r->n, r->size), ED_F64, what));
+    ED_TRY(ed_shape_check(env, &ED_SHAPE2(r->n, r->factor_count), ED_F64, what));
+    return check_finite(env, r, what);
+}
+
+encdiff_status ed_representation_check_pair(ed_env *env, const ed_representation *train, const ed_representation *test)
+{
+    ED_TRY(ed_representation_check(env, train, "train"));
+    ED_TRY(ed_representation_check(env, test, "test"));
+    if (train->size == test->size && train->factor_count == test->factor_count) return ENCDIFF_OK;
+    return ed_fail(env, ENCDIFF_ERROR_SHAPE, "train has %d codes and %d factors, test has %d and %d", train->size,
+                   train->factor_count, test->size, test->factor_count);
+}
+
+/* ---------------------------------------------------------------- classes */
+
+static int compare_int32(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+int32_t ed_classes_find(const ed_classes *classes, int32_t value)
+{
+    int32_t low = 0, high = classes->count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (classes->values[middle] < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < classes->count && classes->values[low] == value ? low : -1;
+}
+
+encdiff_status ed_classes_create(ed_env *env, const ed_representation *r, int32_t factor, ed_classes *out)
+{
+    *out = (ed_classes){0};
+    out->label = ed_alloc(env, (size_t)r->n, sizeof *out->label);
+    out->values = ed_alloc(env, (size_t)r->n, sizeof *out->values);
+    if (!out->label || !out->values) {
+        ed_classes_free(env, out);
+        return env->status;
+    }
+    for (int64_t i = 0; i < r->n; i++) out->values[i] = r->factors[i * r->factor_count + factor];
+    qsort(out->values, (size_t)r->n, sizeof *out->values, compare_int32);
+    for (int64_t i = 0; i < r->n; i++)
+        if (i == 0 || out->values[i] != out->values[out->count - 1]) out->values[out->count++] = out->values[i];
+    for (int64_t i = 0; i < r->n; i++) out->label[i] = ed_classes_find(out, r->factors[i * r->factor_count + factor]);
+    return ENCDIFF_OK;
+}
+
+void ed_classes_free(ed_env *env, ed_classes *classes)
+{
+    ed_free(env, classes->label);
+    ed_free(env, classes->values);
+    *classes = (ed_classes){0};
+}
+
+encdiff_status ed_classes_group(ed_env *env, const ed_classes *classes, int64_t n, int64_t **start, int32_t **rows)
+{
+    *start = ed_alloc(env, (size_t)classes->count + 2, sizeof **start);
+    *rows = ed_alloc(env, (size_t)n, sizeof **rows);
+    if (!*start || !*rows) {
+        ed_free(env, *start);
+        ed_free(env, *rows);
+        *start = NULL;
+        *rows = NULL;
+        return env->status;
+    }
+    /* Counting sort: start[c + 1] is where class c goes on, and ends as the start of class c + 1. */
+    for (int64_t i = 0; i < n; i++) (*start)[classes->label[i] + 2]++;
+    for (int32_t c = 0; c < classes->count; c++) (*start)[c + 2] += (*start)[c + 1];
+    for (int64_t i = 0; i < n; i++) (*rows)[(*start)[classes->label[i] + 1]++] = (int32_t)i;
+    return ENCDIFF_OK;
+}
