@@ -1,0 +1,54 @@
+/* What the files of this folder share. */
+#ifndef ED_CPU_ONEDNN_INTERNAL_H
+#define ED_CPU_ONEDNN_INTERNAL_H
+
+#include "cpu/onednn/onednn.h"
+
+/* ---------------------------------------------------------------- gemm.c */
+
+/* oneDNN computes with one thread between the two calls; the thread's own OpenMP setting comes back after. */
+int ed_omp_enter(void);
+void ed_omp_leave(int saved);
+
+/* ed_sgemm that records its failure. */
+encdiff_status ed_gemm(ed_env *env, char transa, char transb, int64_t m, int64_t n, int64_t k, const float *a,
+                       int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+
+/* ---------------------------------------------------------------- linear.c: the three products of a layer */
+
+/* `rows` vectors x (ldx floats apart) of `in` features to y (ldy apart) of `out` features; w is [out, in], packed. */
+typedef struct ed_layer {
+    int64_t rows, in, out, ldx, ldy;
+} ed_layer;
+
+/* y = x w^T + b + r; b may be NULL; r (NULL or spaced like y) */
+encdiff_status ed_layer_forward(ed_env *env, const ed_layer *l, const float *x, const float *w, const float *b,
+                                const float *r, float *y);
+/* dx = dy w */
+encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, float *dx);
+/* dw += dy^T x */
+encdiff_status ed_layer_grad_weight(ed_env *env, const ed_layer *l, const float *x, const float *dy, float *dw);
+/* db[j] += sum over the rows of dy[., j] */
+void ed_layer_grad_bias(const ed_layer *l, const float *dy, float *db);
+
+/* ---------------------------------------------------------------- im2col.c */
+
+/* x[n,h,w,c] and weights [o,kh,kw,c] to y[n,oh,ow,o]. */
+typedef struct ed_conv {
+    int64_t n, h, w, c, o, kh, kw, oh, ow;
+    int64_t stride, top, left;
+    int64_t pixels; /* n * oh * ow: rows of the matrix of patches */
+    int64_t patch;  /* kh * kw * c: its columns */
+} ed_conv;
+
+ed_conv ed_conv_describe(const ed_graph *graph, const ed_node *node, ed_value x, ed_value w, ed_value y);
+/* x itself is the matrix of patches: 1x1 kernels, and kernels as large as the image. */
+bool ed_conv_is_product(const ed_conv *g);
+/* Rows of patches that are worked on at once, so that they stay in the cache. */
+int64_t ed_conv_block(const ed_conv *g);
+/* Patches of the output pixels first .. first+rows-1 (counted over the batch) to col[rows][patch]. */
+void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, float *col);
+/* The adjoint: adds patches to dx. */
+void ed_col2im(const ed_conv *g, const float *col, int64_t first, int64_t rows, float *dx);
+
+#endif
