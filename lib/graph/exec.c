@@ -1,0 +1,191 @@
+/* Runs a planned graph on a backend. All memory is taken in ed_exec_create. */
+#include "graph/backend.h"
+
+typedef struct binding {
+    float *values, *grads;
+    uint64_t version;
+} binding;
+
+struct ed_exec {
+    ed_env *env; /* for release only; runs use the caller's */
+    ed_backend *backend;
+    ed_graph *graph;
+    ed_plan plan;
+    char *arena;
+    ed_call *calls; /* one per node, operands filled in */
+    double *times;  /* one per node while profiling */
+    bool profile;
+    binding sets[ED_MAX_SETS];
+};
+
+static void *address(const ed_exec *exec, ed_value value)
+{
+    const ed_value_info *v = &exec->graph->values[value];
+    const ed_value_info *root = &exec->graph->values[v->root];
+    if (root->storage == ED_PARAM) {
+        float *values = exec->sets[root->set].values;
+        return values ? values + root->offset : NULL;
+    }
+    if (root->storage == ED_GRAD) {
+        float *grads = exec->sets[root->set].grads;
+        return grads ? grads + root->offset : NULL;
+    }
+    return exec->arena + exec->plan.offsets[value];
+}
+
+static void resolve(ed_exec *exec, size_t n)
+{
+    ed_call *call = &exec->calls[n];
+    for (int i = 0; i < ED_MAX_INPUTS; i++) {
+        ed_value v = call->node->in[i];
+        if (v == ED_NONE) continue;
+        const ed_value_info *root = &exec->graph->values[exec->graph->values[v].root];
+        call->in[i] = address(exec, v);
+        call->version[i] = root->storage == ED_PARAM ? exec->sets[root->set].version : 0;
+    }
+    for (int i = 0; i < ED_MAX_OUTPUTS; i++)
+        if (call->node->out[i] != ED_NONE) call->out[i] = address(exec, call->node->out[i]);
+}
+
+static encdiff_status prepare(ed_env *env, ed_exec *exec)
+{
+    ed_graph *graph = exec->graph;
+    for (size_t n = 0; n < graph->node_count; n++) {
+        ed_node *node = &graph->nodes[n];
+        const ed_kernel *kernel = exec->backend->kernels[node->op];
+        if (!kernel || !kernel->run)
+            return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "operator %s is not available on %s",
+                           ed_op_describe(node->op)->name, exec->backend->name);
+        size_t scratch = 0;
+        exec->calls[n].graph = graph;
+        exec->calls[n].node = node;
+        if (kernel->prepare) ED_TRY(kernel->prepare(env, graph, node, &scratch, &exec->calls[n].state));
+        node->scratch = (int64_t)scratch;
+    }
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out)
+{
+    *out = NULL;
+    if (graph->status != ENCDIFF_OK) return graph->status;
+    encdiff_status status = ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ed_exec *exec = ed_alloc(env, 1, sizeof *exec);
+    if (!exec) return status;
+    exec->env = env;
+    exec->backend = backend;
+    exec->graph = graph;
+    exec->calls = ed_alloc(env, graph->node_count, sizeof *exec->calls);
+    exec->times = ed_alloc(env, graph->node_count, sizeof *exec->times);
+    if (!exec->calls || !exec->times) goto fail;
+    ED_TRY_OR_FAIL(prepare(env, exec));
+    ED_TRY_OR_FAIL(ed_plan_create(env, graph, &exec->plan));
+    exec->arena = backend->allocate(backend, env, ED_MAX(exec->plan.arena, 1));
+    if (!exec->arena) {
+        status = env->status;
+        goto fail;
+    }
+    for (size_t n = 0; n < graph->node_count; n++) {
+        resolve(exec, n);
+        if (exec->plan.scratch[n] != SIZE_MAX) exec->calls[n].scratch = exec->arena + exec->plan.scratch[n];
+    }
+    *out = exec;
+    return ENCDIFF_OK;
+fail:
+    ed_exec_free(exec);
+    return status;
+}
+
+void ed_exec_free(ed_exec *exec)
+{
+    if (!exec) return;
+    ed_env *env = exec->env;
+    for (size_t n = 0; exec->calls && n < exec->graph->node_count; n++) {
+        const ed_kernel *kernel = exec->backend->kernels[exec->graph->nodes[n].op];
+        if (kernel && kernel->release && exec->calls[n].state) kernel->release(env, exec->calls[n].state);
+    }
+    if (exec->arena) exec->backend->release(exec->backend, env, exec->arena);
+    ed_plan_free(env, &exec->plan);
+    ed_free(env, exec->times);
+    ed_free(env, exec->calls);
+    ed_free(env, exec);
+}
+
+void ed_exec_bind(ed_exec *exec, int set, float *values, float *grads, uint64_t version)
+{
+    binding *b = &exec->sets[set];
+    if (b->values == values && b->grads == grads && b->version == version) return;
+    *b = (binding){values, grads, version};
+    for (size_t n = 0; n < exec->graph->node_count; n++) resolve(exec, n);
+}
+
+/* The first node whose stored operand has no buffer, or -1. Checked once a run, before anything is computed. */
+static encdiff_status check_bound(ed_env *env, const ed_exec *exec)
+{
+    for (size_t i = 0; i < exec->graph->value_count; i++) {
+        const ed_value_info *v = &exec->graph->values[i];
+        bool missing = (v->storage == ED_PARAM && !exec->sets[v->set].values) ||
+                       (v->storage == ED_GRAD && !exec->sets[v->set].grads);
+        if (missing)
+            return ed_fail(env, ENCDIFF_ERROR_INTERNAL, "parameter set %d, %s, is not bound", v->set,
+                           v->name ? v->name : "?");
+    }
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
+{
+    static const ed_run plain = {0};
+    if (last < 0) last = (int)exec->graph->node_count;
+    ED_TRY(check_bound(env, exec));
+    encdiff_status result = ENCDIFF_OK;
+    for (int n = first; n < last; n++) {
+        ed_call *call = &exec->calls[n];
+        if (call->node->op == ED_OP_RESHAPE) continue;
+        call->env = env;
+        call->run = run ? run : &plain;
+        double start = exec->profile ? ed_now() : 0;
+        encdiff_status status = exec->backend->kernels[call->node->op]->run(call);
+        if (exec->profile) exec->times[n] += ed_now() - start;
+        if (status != ENCDIFF_OK && result == ENCDIFF_OK) {
+            result = status;
+            ed_fail_within(env, "node %d, operator %s", n, ed_op_describe(call->node->op)->name);
+        }
+    }
+    return result;
+}
+
+void *ed_exec_data(ed_exec *exec, ed_value value) { return address(exec, value); }
+
+static encdiff_status check_size(ed_env *env, const ed_exec *exec, ed_value value, size_t bytes)
+{
+    const ed_value_info *v = &exec->graph->values[value];
+    size_t has = (size_t)ed_shape_count(&v->shape) * ed_type_size(v->type);
+    if (bytes <= has) return ENCDIFF_OK;
+    return ed_fail(env, ENCDIFF_ERROR_INTERNAL, "%s: %zu bytes for a value of %zu", v->name ? v->name : "a value",
+                   bytes, has);
+}
+
+encdiff_status ed_exec_write(ed_env *env, ed_exec *exec, ed_value value, const void *host, size_t bytes)
+{
+    ED_TRY(check_size(env, exec, value, bytes));
+    return exec->backend->upload(exec->backend, env, address(exec, value), host, bytes);
+}
+
+encdiff_status ed_exec_read(ed_env *env, ed_exec *exec, ed_value value, void *host, size_t bytes)
+{
+    ED_TRY(check_size(env, exec, value, bytes));
+    return exec->backend->download(exec->backend, env, host, address(exec, value), bytes);
+}
+
+const ed_plan *ed_exec_plan(const ed_exec *exec) { return &exec->plan; }
+
+const ed_graph *ed_exec_graph(const ed_exec *exec) { return exec->graph; }
+
+void ed_exec_profile(ed_exec *exec, bool on)
+{
+    exec->profile = on;
+    if (on) memset(exec->times, 0, exec->graph->node_count * sizeof *exec->times);
+}
+
+const double *ed_exec_times(const ed_exec *exec) { return exec->profile ? exec->times : NULL; }
