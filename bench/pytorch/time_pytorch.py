@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Times EncDiff's official configuration in PyTorch on the CPU, f32, and prints JSON.
+
+    time_pytorch.py [--only train,unet8,...] [--batch 32] [--repeat 5] [--threads 2] [--layout auto]
+
+Each measurement runs in a process of its own, so that its peak of resident memory is its own, under the settings
+of environment.py. Seconds are the median of the repetitions after one or more that are not counted.
+"""
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import environment
+
+NAMES = ("train", "unet8", "unet1", "encode", "vq", "ddim")
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(NAMES), help="which, separated by commas (default: all)")
+    parser.add_argument("--batch", type=int, default=32, help="images of a training step of either stage")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--weights", help="a model of ours (.safetensors); default: PyTorch's initialisation")
+    parser.add_argument("--layout", choices=("auto", "nchw", "nhwc"), default="auto",
+                        help="memory layout of images; auto is what was found to be the faster for each")  # fmt: skip
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    unknown = set(options.only.split(",")) - set(NAMES)
+    if unknown:
+        parser.error(f"unknown measurement {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    return options
+
+
+# ---------------------------------------------------------------- in the measuring process
+
+FASTER_LAYOUT = dict(train="nchw", unet8="nchw", unet1="nchw", encode="nchw", vq="nchw", ddim="nchw")
+
+
+class Measurements:
+    """One method a measurement: it prepares, and returns the call to be timed and how many images it treats."""
+
+    def __init__(self, options):
+        import torch
+
+        torch.manual_seed(0)
+        torch.set_num_threads(options.threads)
+        self.torch, self.options = torch, options
+        layout = FASTER_LAYOUT[options.one] if options.layout == "auto" else options.layout
+        self.format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+        self.layout = layout
+        self.tensors = None
+        if options.weights:
+            import safetensors
+
+            self.tensors, _ = safetensors.load(options.weights)
+
+    def network(self, kind, prefix, **arguments):
+        import networks
+        import safetensors
+
+        module = getattr(networks, kind)(**arguments)
+        if self.tensors is not None:
+            safetensors.load_module(module, self.tensors, prefix)
+        return module.to(memory_format=self.format)
+
+    def images(self, n, channels=3, size=64):
+        return (2 * self.torch.rand(n, channels, size, size) - 1).contiguous(memory_format=self.format)
+
+    def unet(self):
+        return self.network("UNet", "model.diffusion_model.")
+
+    def train(self):
+        import training
+
+        n = self.options.batch
+        step = training.EncDiffTraining(
+            self.network("ConceptEncoder", "cond_stage_model."), self.unet(),
+            self.network("VQModel", "first_stage_model."))  # fmt: skip
+        images, noise = self.images(n), self.torch.randn(n, 3, 16, 16).contiguous(memory_format=self.format)
+        t = self.torch.randint(0, 1000, (n,))
+        return lambda: step.step(images, t, noise), n
+
+    def unet_call(self, n):
+        unet, tokens = self.unet().eval(), self.torch.randn(n, 20, 16)
+        x, t = self.images(n, size=16), self.torch.full((n,), 500)
+        return lambda: unet(x, t, tokens), n
+
+    def unet8(self):
+        return self.unet_call(8)
+
+    def unet1(self):
+        return self.unet_call(1)
+
+    def encode(self):
+        encoder, images = self.network("ConceptEncoder", "cond_stage_model.").eval(), self.images(64)
+        return lambda: encoder(images), 64
+
+    def vq(self):
+        import training
+
+        step = training.AutoencoderTraining(
+            self.network("VQModel", "first_stage_model."),
+            self.network("PatchDiscriminator", "first_stage_model.loss.discriminator."))  # fmt: skip
+        images = self.images(self.options.batch)
+        return lambda: step.step(images), self.options.batch
+
+    def ddim(self):
+        import training
+
+        unet, tokens, x = self.unet().eval(), self.torch.randn(8, 20, 16), self.images(8, size=16)
+        return lambda: training.ddim(unet, x, tokens, 50), 8
+
+
+def measure(options):
+    measurements = Measurements(options)
+    call, images = getattr(measurements, options.one)()
+    learns = options.one in ("train", "vq")
+    seconds = []
+    with measurements.torch.set_grad_enabled(learns):
+        for _ in range(0 if options.one == "ddim" else 3 if images >= 32 else 10):
+            call()
+        while len(seconds) < options.repeat:
+            begin = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - begin)
+    return {
+        "seconds": statistics.median(seconds),
+        "fastest": min(seconds),
+        "slowest": max(seconds),
+        "repetitions": len(seconds),
+        "images": images,
+        "layout": measurements.layout,
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+# ---------------------------------------------------------------- in the process that starts them
+
+
+def in_own_process(name, options):
+    environ = {**os.environ, **environment.settings(options.threads)}
+    arguments = [f"--{key}={value}" for key, value in vars(options).items() if value is not None and key != "one"]
+    command = [environment.interpreter(), os.path.abspath(__file__), f"--one={name}", *arguments]
+    return json.loads(subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def main():
+    options = parse(sys.argv[1:])
+    if options.one:
+        print(json.dumps(measure(options)))
+        return
+    if not environment.openblas_folder():
+        sys.exit("time_pytorch.py: no OpenBLAS here, without which PyTorch is ten times slower and a comparison unfair:\n"
+                 "  apt-get install libopenblas0-openmp, or give the folder of its libblas.so.3 in ENCDIFF_OPENBLAS")
+    result = {"threads": options.threads, "batch": options.batch, "settings": environment.settings(options.threads)}
+    for name in options.only.split(","):
+        result[name] = in_own_process(name, options)
+        print(name, result[name], file=sys.stderr)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
