@@ -28,7 +28,7 @@ static encdiff_status run_batched_linear_grad_input(const ed_call *call)
     const float *dy = call->in[0], *w = call->in[1];
     float *dx = call->out[0];
     for (int64_t k = 0; k < groups; k++, dy += l.out, w += l.out * l.in, dx += l.in)
-        ED_TRY(ed_layer_grad_input(call->env, &l, dy, w, dx));
+        ED_TRY(ed_layer_grad_input(call->env, &l, dy, w, l.in, dx));
     return ENCDIFF_OK;
 }
 
@@ -41,7 +41,7 @@ static encdiff_status run_batched_linear_grad_weight(const ed_call *call)
     float *dw = call->in[2], *db = call->in[3];
     for (int64_t k = 0; k < groups; k++, x += l.in, dy += l.out, dw += l.out * l.in) {
         if (db) ed_layer_grad_bias(&l, dy, db + k * l.out);
-        ED_TRY(ed_layer_grad_weight(call->env, &l, x, dy, dw));
+        ED_TRY(ed_layer_grad_weight(call->env, &l, x, dy, dw, NULL));
     }
     return ENCDIFF_OK;
 }

@@ -26,7 +26,7 @@ static encdiff_status run(const ed_call *call)
     float *y = call->out[0];
     for (int64_t first = 0; first < g.pixels; first += block) {
         ed_layer l = {ED_MIN(block, g.pixels - first), g.patch, g.o, g.patch, g.o};
-        if (!product) ed_im2col(&g, x, first, l.rows, call->scratch);
+        if (!product) ed_im2col(&g, x, first, l.rows, call->scratch, g.patch);
         ED_TRY(ed_layer_forward(call->env, &l, product ? x : call->scratch, call->in[1], call->in[2],
                                 r ? r + first * g.o : NULL, y + first * g.o));
     }

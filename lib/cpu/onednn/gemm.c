@@ -47,3 +47,9 @@ encdiff_status ed_gemm(ed_env *env, char transa, char transb, int64_t m, int64_t
     return ed_fail(env, status, "a matrix product of %lld x %lld x %lld failed in oneDNN", (long long)m, (long long)n,
                    (long long)k);
 }
+
+void ed_copy_rows(int64_t rows, int64_t columns, const float *from, int64_t from_pitch, float *to, int64_t to_pitch)
+{
+    for (int64_t i = 0; i < rows; i++, from += from_pitch, to += to_pitch)
+        memcpy(to, from, (size_t)columns * sizeof *to);
+}

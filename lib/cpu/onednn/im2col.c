@@ -5,8 +5,8 @@
 #include "cpu/onednn/internal.h"
 
 /* Cache that a block of patches may take, and the fewest rows worth a product of their own. */
-#define BLOCK_BYTES ((int64_t)768 << 10)
-#define BLOCK_ROWS 64
+#define BLOCK_BYTES ((int64_t)384 << 10)
+#define BLOCK_ROWS 128
 
 ed_conv ed_conv_describe(const ed_graph *graph, const ed_node *node, ed_value x, ed_value w, ed_value y)
 {
@@ -62,11 +62,11 @@ static inline void pixel_next(const ed_conv *g, pixel *p)
     p->image++;
 }
 
-void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, float *col)
+void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, float *col, int64_t pitch)
 {
     const int64_t c = g->c, width = g->kw * c;
     pixel p = pixel_at(g, first);
-    for (int64_t i = 0; i < rows; i++, pixel_next(g, &p)) {
+    for (int64_t i = 0; i < rows; i++, pixel_next(g, &p), col += pitch - g->patch) {
         int64_t at = p.x * g->stride - g->left, from, to;
         inside(g, at, &from, &to);
         for (int64_t ky = 0; ky < g->kh; ky++, col += width) {

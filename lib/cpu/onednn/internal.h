@@ -14,6 +14,15 @@ void ed_omp_leave(int saved);
 encdiff_status ed_gemm(ed_env *env, char transa, char transb, int64_t m, int64_t n, int64_t k, const float *a,
                        int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
+/*
+ * A distance between rows near a large power of two puts the rows of a column into the same few cache sets, and packing
+ * such an operand halves the speed of a product. Own buffers are given a good pitch, and operands are copied to one
+ * where the product is long enough to win it back.
+ */
+static inline int64_t ed_pitch(int64_t columns) { return columns % 64 ? columns : columns + 16; }
+/* `rows` rows of `columns` floats, `from_pitch` apart, to rows `to_pitch` apart. */
+void ed_copy_rows(int64_t rows, int64_t columns, const float *from, int64_t from_pitch, float *to, int64_t to_pitch);
+
 /* ---------------------------------------------------------------- linear.c: the three products of a layer */
 
 /* `rows` vectors x (ldx floats apart) of `in` features to y (ldy apart) of `out` features; w is [out, in], packed. */
@@ -24,10 +33,16 @@ typedef struct ed_layer {
 /* y = x w^T + b + r; b may be NULL; r (NULL or spaced like y) */
 encdiff_status ed_layer_forward(ed_env *env, const ed_layer *l, const float *x, const float *w, const float *b,
                                 const float *r, float *y);
-/* dx = dy w */
-encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, float *dx);
-/* dw += dy^T x */
-encdiff_status ed_layer_grad_weight(ed_env *env, const ed_layer *l, const float *x, const float *dy, float *dw);
+/* dx = dy w, with rows of w ldw apart: ed_layer_weights() says where w is best read from. */
+encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, int64_t ldw,
+                                   float *dx);
+/* w, or its copy in `scratch` (ed_layer_weights_size() floats) in a better pitch. */
+size_t ed_layer_weights_size(const ed_layer *l);
+const float *ed_layer_weights(const ed_layer *l, const float *w, float *scratch, int64_t *ldw);
+/* dw += dy^T x; scratch has ed_layer_grad_weight_size() floats, or is NULL to read x and dy where they are. */
+encdiff_status ed_layer_grad_weight(ed_env *env, const ed_layer *l, const float *x, const float *dy, float *dw,
+                                    float *scratch);
+size_t ed_layer_grad_weight_size(const ed_layer *l);
 /* db[j] += sum over the rows of dy[., j] */
 void ed_layer_grad_bias(const ed_layer *l, const float *dy, float *db);
 
@@ -46,9 +61,9 @@ ed_conv ed_conv_describe(const ed_graph *graph, const ed_node *node, ed_value x,
 bool ed_conv_is_product(const ed_conv *g);
 /* Rows of patches that are worked on at once, so that they stay in the cache. */
 int64_t ed_conv_block(const ed_conv *g);
-/* Patches of the output pixels first .. first+rows-1 (counted over the batch) to col[rows][patch]. */
-void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, float *col);
-/* The adjoint: adds patches to dx. */
+/* Patches of the output pixels first .. first+rows-1 (counted over the batch) to the rows of col, `pitch` apart. */
+void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, float *col, int64_t pitch);
+/* The adjoint: adds packed patches to dx. */
 void ed_col2im(const ed_conv *g, const float *col, int64_t first, int64_t rows, float *dx);
 
 #endif
