@@ -1,0 +1,268 @@
+/* Graphs per kind and chunk size, an execution of each per rank. */
+#include "model/infer.h"
+
+#define MAX_CHUNK 8     /* images: the activations of a chunk stay in the caches */
+#define MAX_PROGRAMS 24 /* graphs kept; the least recently used makes room */
+
+/* A graph for one chunk size. */
+typedef struct program {
+    ed_infer_kind kind;
+    int chunk;
+    uint64_t used;
+    ed_graph graph;
+    ed_value inputs[3], outputs[ED_INFER_MAX_OPERANDS];
+    int input_count, output_count;
+    ed_map_list maps;
+    ed_exec **execs; /* one per rank, made when needed */
+} program;
+
+struct ed_infer {
+    ed_team *team;
+    ed_networks *networks;
+    bool use_ema;
+    uint64_t clock;
+    program *programs[MAX_PROGRAMS];
+};
+
+encdiff_status ed_infer_create(ed_team *team, ed_networks *networks, ed_infer **out)
+{
+    *out = ed_alloc(team->env, 1, sizeof **out);
+    if (!*out) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    (*out)->team = team;
+    (*out)->networks = networks;
+    return ENCDIFF_OK;
+}
+
+static void free_program(ed_infer *infer, program *p)
+{
+    if (!p) return;
+    for (int r = 0; p->execs && r < infer->team->ranks; r++) ed_exec_free(p->execs[r]);
+    ed_free(infer->team->env, p->execs);
+    ed_graph_free(&p->graph);
+    ed_free(infer->team->env, p);
+}
+
+void ed_infer_free(ed_infer *infer)
+{
+    if (!infer) return;
+    for (int i = 0; i < MAX_PROGRAMS; i++) free_program(infer, infer->programs[i]);
+    ed_free(infer->team->env, infer);
+}
+
+void ed_infer_use_ema(ed_infer *infer, bool use) { infer->use_ema = use; }
+
+/* ---------------------------------------------------------------- graphs */
+
+static ed_value input(program *p, const char *name, ed_shape shape)
+{
+    return p->inputs[p->input_count++] = ed_graph_input(&p->graph, name, shape, ED_F32, false);
+}
+
+static void output(program *p, ed_value value)
+{
+    ed_graph_output(&p->graph, value);
+    p->outputs[p->output_count++] = value;
+}
+
+static ed_value image_input(program *p, const ed_config *c)
+{
+    return input(p, "images", ED_SHAPE4(p->chunk, c->image.resolution, c->image.resolution, 3));
+}
+
+static ed_value latent_input(program *p, const ed_config *c)
+{
+    int size = ed_config_latent_size(c);
+    return input(p, "latents", ED_SHAPE4(p->chunk, size, size, ed_config_latent_channels(c)));
+}
+
+static void build_encode(ed_networks *n, program *p)
+{
+    ed_nn nn = ed_networks_nn(n, &p->graph, ED_SET_ENCODER, false);
+    ed_value scalars = p->kind == ED_INFER_TOKENS
+                           ? input(p, "scalars", ED_SHAPE2(p->chunk, n->config.encoder.latent_unit))
+                           : ed_concept_scalars(&nn, &n->config, image_input(p, &n->config));
+    if (p->kind == ED_INFER_ENCODE) output(p, scalars);
+    output(p, ed_concept_tokens(&nn, &n->config, scalars));
+}
+
+static void build_latents(ed_networks *n, program *p)
+{
+    ed_nn nn = ed_networks_nn(n, &p->graph, ED_SET_FIRST_STAGE, false);
+    ed_value z = ed_autoencoder_encode(&nn, &n->config, image_input(p, &n->config));
+    if (p->kind == ED_INFER_LATENTS && n->config.autoencoder.kind == ED_AE_KL)
+        z = ed_slice(&p->graph, z, 0, ed_config_latent_channels(&n->config));
+    output(p, z);
+}
+
+static void build_decode(ed_networks *n, program *p)
+{
+    ed_nn nn = ed_networks_nn(n, &p->graph, ED_SET_FIRST_STAGE, false);
+    ed_value z = latent_input(p, &n->config), quantized[3];
+    if (p->kind != ED_INFER_DECODE && n->config.autoencoder.kind == ED_AE_VQ) {
+        ed_autoencoder_quantize(&nn, &n->config, z, quantized);
+        z = quantized[0];
+    }
+    output(p, p->kind == ED_INFER_QUANTIZE ? z : ed_autoencoder_decode(&nn, &n->config, z));
+}
+
+static void build_predict(ed_networks *n, program *p)
+{
+    const ed_config *c = &n->config;
+    ed_nn nn = ed_networks_nn(n, &p->graph, ED_SET_UNET, false);
+    ed_value x = latent_input(p, c), t = input(p, "timesteps", ED_SHAPE1(p->chunk));
+    ed_value tokens = input(p, "tokens", ED_SHAPE3(p->chunk, c->encoder.latent_unit, c->encoder.context_dim));
+    output(p, ed_unet(&nn, c, x, t, tokens, p->kind == ED_INFER_MAPS ? &p->maps : NULL));
+    for (int i = 0; i < p->maps.count; i++) output(p, p->maps.maps[i]);
+}
+
+static void build(ed_networks *n, program *p)
+{
+    switch (p->kind) {
+    case ED_INFER_ENCODE:
+    case ED_INFER_TOKENS: build_encode(n, p); break;
+    case ED_INFER_LATENTS:
+    case ED_INFER_MOMENTS: build_latents(n, p); break;
+    case ED_INFER_DECODE:
+    case ED_INFER_DECODE_QUANTIZED:
+    case ED_INFER_QUANTIZE: build_decode(n, p); break;
+    case ED_INFER_PREDICT:
+    case ED_INFER_MAPS: build_predict(n, p); break;
+    case ED_INFER_KINDS: break;
+    }
+}
+
+static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk, program **out)
+{
+    int slot = 0;
+    for (int i = 0; i < MAX_PROGRAMS; i++) {
+        program *p = infer->programs[i];
+        if (p && p->kind == kind && p->chunk == chunk) {
+            p->used = ++infer->clock;
+            *out = p;
+            return ENCDIFF_OK;
+        }
+        uint64_t used = p ? p->used : 0, lowest = infer->programs[slot] ? infer->programs[slot]->used : 0;
+        if (used < lowest) slot = i;
+    }
+    ed_env *env = infer->team->env;
+    program *p = ed_alloc(env, 1, sizeof *p);
+    if (!p) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    p->kind = kind;
+    p->chunk = chunk;
+    p->used = ++infer->clock;
+    ed_graph_init(&p->graph, env);
+    build(infer->networks, p);
+    encdiff_status status = p->graph.status;
+    if (status == ENCDIFF_OK && !(p->execs = ed_alloc(env, (size_t)infer->team->ranks, sizeof *p->execs)))
+        status = ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (status != ENCDIFF_OK) {
+        free_program(infer, p);
+        return status;
+    }
+    free_program(infer, infer->programs[slot]);
+    *out = infer->programs[slot] = p;
+    return ENCDIFF_OK;
+}
+
+/* Raw values and averages are told apart by the version's lowest bit, so that kernels renew what they derived. */
+static void bind(ed_infer *infer, ed_exec *exec)
+{
+    ed_networks *n = infer->networks;
+    float *averages[ED_SET_COUNT] = {[ED_SET_UNET] = n->unet_ema, [ED_SET_ENCODER] = n->encoder_ema};
+    for (int set = 0; set < ED_SET_COUNT; set++) {
+        bool ema = infer->use_ema && averages[set];
+        ed_exec_bind(exec, set, ema ? averages[set] : n->sets[set].values, NULL, 2 * n->sets[set].version + ema);
+    }
+}
+
+static encdiff_status prepare_rank(ed_infer *infer, program *p, int rank)
+{
+    if (!p->execs[rank]) ED_TRY(ed_exec_create(infer->team->env, infer->team->backend, &p->graph, &p->execs[rank]));
+    bind(infer, p->execs[rank]);
+    return ENCDIFF_OK;
+}
+
+/* ---------------------------------------------------------------- running */
+
+typedef struct job {
+    ed_infer *infer;
+    program *program;
+    int ranks;
+    int64_t n;
+    const float *const *inputs;
+    float *const *outputs;
+} job;
+
+static size_t item_size(const program *p, ed_value value)
+{
+    const ed_shape *shape = ed_graph_shape(&p->graph, value);
+    return (size_t)(ed_shape_count(shape) / shape->dim[0]);
+}
+
+/* Images at .. at+count-1; a short last chunk leaves old data in the rest, whose results nobody reads. */
+static encdiff_status run_chunk(ed_env *env, const job *j, ed_exec *exec, int64_t at, int64_t count)
+{
+    const program *p = j->program;
+    for (int i = 0; i < p->input_count; i++) {
+        size_t item = item_size(p, p->inputs[i]);
+        ED_TRY(ed_exec_write(env, exec, p->inputs[i], j->inputs[i] + (size_t)at * item,
+                             (size_t)count * item * sizeof(float)));
+    }
+    ED_TRY(ed_exec_run(env, exec, NULL, 0, -1));
+    for (int i = 0; i < p->output_count; i++) {
+        size_t item = item_size(p, p->outputs[i]);
+        if (!j->outputs[i]) continue;
+        ED_TRY(ed_exec_read(env, exec, p->outputs[i], j->outputs[i] + (size_t)at * item,
+                            (size_t)count * item * sizeof(float)));
+    }
+    return ENCDIFF_OK;
+}
+
+static encdiff_status run_rank(ed_env *env, void *argument, int rank)
+{
+    const job *j = argument;
+    int64_t first, last, chunk = j->program->chunk;
+    ed_shard(j->n, j->ranks, rank, &first, &last);
+    for (int64_t at = first; at < last; at += chunk) {
+        ED_TRY(ed_check_cancel(env));
+        ED_TRY(run_chunk(env, j, j->program->execs[rank], at, ED_MIN(chunk, last - at)));
+    }
+    return ENCDIFF_OK;
+}
+
+/* The largest share in equal chunks of at most MAX_CHUNK images. */
+static int choose_chunk(int64_t n, int ranks)
+{
+    int64_t share = (n + ranks - 1) / ranks, pieces = (share + MAX_CHUNK - 1) / MAX_CHUNK;
+    return (int)((share + pieces - 1) / pieces);
+}
+
+encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, const float *const *inputs,
+                            float *const *outputs)
+{
+    if (n < 1)
+        return ed_fail(infer->team->env, ENCDIFF_ERROR_SHAPE, "%lld images: at least one is needed", (long long)n);
+    int ranks = (int)ED_MIN(n, (int64_t)infer->team->ranks);
+    job j = {.infer = infer, .ranks = ranks, .n = n, .inputs = inputs, .outputs = outputs};
+    ED_TRY(get_program(infer, kind, choose_chunk(n, ranks), &j.program));
+    for (int r = 0; r < ranks; r++) ED_TRY(prepare_rank(infer, j.program, r));
+    return ed_team_run(infer->team, ranks, run_rank, &j);
+}
+
+encdiff_status ed_infer_map_sizes(ed_infer *infer, int *count, int sizes[ED_MAX_MAPS])
+{
+    program *p;
+    ED_TRY(get_program(infer, ED_INFER_MAPS, 1, &p));
+    *count = p->maps.count;
+    memcpy(sizes, p->maps.sizes, (size_t)p->maps.count * sizeof *sizes);
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_infer_exec(ed_infer *infer, ed_infer_kind kind, int chunk, ed_exec **exec)
+{
+    program *p;
+    ED_TRY(get_program(infer, kind, chunk, &p));
+    ED_TRY(prepare_rank(infer, p, 0));
+    *exec = p->execs[0];
+    return ENCDIFF_OK;
+}
