@@ -149,6 +149,46 @@ void ed_classes_free(ed_env *env, ed_classes *classes)
     *classes = (ed_classes){0};
 }
 
+void ed_classes_free_all(ed_env *env, ed_classes *classes, int32_t count)
+{
+    for (int32_t f = 0; classes && f < count; f++) ed_classes_free(env, &classes[f]);
+    ed_free(env, classes);
+}
+
+encdiff_status ed_classes_create_all(ed_env *env, const ed_representation *r, ed_classes **out)
+{
+    *out = ed_alloc(env, (size_t)r->factor_count, sizeof **out);
+    if (!*out) return env->status;
+    for (int32_t f = 0; f < r->factor_count; f++) {
+        encdiff_status status = ed_check_cancel(env);
+        if (status == ENCDIFF_OK) status = ed_classes_create(env, r, f, &(*out)[f]);
+        if (status == ENCDIFF_OK) continue;
+        ed_classes_free_all(env, *out, r->factor_count);
+        *out = NULL;
+        return status;
+    }
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_classes_relabel(ed_env *env, const ed_classes *classes, const ed_representation *other,
+                                  int32_t factor, int32_t **label)
+{
+    *label = ed_alloc(env, (size_t)other->n, sizeof **label);
+    if (!*label) return env->status;
+    for (int64_t i = 0; i < other->n; i++)
+        (*label)[i] = ed_classes_find(classes, other->factors[i * other->factor_count + factor]);
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_classes_check_varied(ed_env *env, const ed_classes *classes, int32_t count)
+{
+    for (int32_t f = 0; f < count; f++)
+        if (classes[f].count < 2)
+            return ed_fail(env, ENCDIFF_ERROR_SHAPE, "factor %d has one value alone, so nothing can be learned of it",
+                           f);
+    return ENCDIFF_OK;
+}
+
 encdiff_status ed_classes_group(ed_env *env, const ed_classes *classes, int64_t n, int64_t **start, int32_t **rows)
 {
     *start = ed_alloc(env, (size_t)classes->count + 2, sizeof **start);

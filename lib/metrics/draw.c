@@ -150,28 +150,47 @@ encdiff_status ed_metric_points_check(ed_env *env, const ed_metric_points *p, co
 
 /* ---------------------------------------------------------------- samples */
 
-encdiff_status ed_metric_draw_samples(ed_env *env, uint64_t seed, ed_metric_stream stream,
-                                      const ed_representation *table, int64_t count, ed_representation *out)
+/* Samples at positions first .. first + count - 1 of a random order of the table. */
+static encdiff_status copy_samples(ed_env *env, uint64_t seed, const ed_representation *table, int64_t first,
+                                   int64_t count, ed_representation *out)
 {
-    bool all = count >= table->n;
     size_t code_bytes = (size_t)table->size * sizeof *table->codes;
     size_t factor_bytes = (size_t)table->factor_count * sizeof *table->factors;
+    float *codes = ed_alloc(env, (size_t)count, code_bytes);
+    int32_t *factors = ed_alloc(env, (size_t)count, factor_bytes);
     *out = *table;
-    out->n = all ? table->n : count;
-    float *codes = ed_alloc(env, (size_t)out->n, code_bytes);
-    int32_t *factors = ed_alloc(env, (size_t)out->n, factor_bytes);
+    out->n = count;
     out->codes = codes;
     out->factors = factors;
     if (!codes || !factors) {
         ed_metric_samples_free(env, out);
         return env->status;
     }
-    for (int64_t i = 0; i < out->n; i++) {
-        int64_t row = all ? i : (int64_t)ed_permute(seed, ED_RANDOM_METRIC, stream, (uint64_t)i, (uint64_t)table->n);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t row = (int64_t)ed_permute(seed, ED_RANDOM_METRIC, ED_STREAM_SPLIT, (uint64_t)(first + i),
+                                          (uint64_t)table->n);
         memcpy(codes + i * table->size, table->codes + row * table->size, code_bytes);
         memcpy(factors + i * table->factor_count, table->factors + row * table->factor_count, factor_bytes);
     }
     return ENCDIFF_OK;
+}
+
+encdiff_status ed_metric_draw_split(ed_env *env, uint64_t seed, const ed_representation *table, int64_t train_count,
+                                    int64_t test_count, ed_representation *train, ed_representation *test)
+{
+    int64_t n = table->n;
+    if (train_count < 1 || test_count < 1 || n < 2)
+        return ed_fail(env, ENCDIFF_ERROR_SHAPE, "%lld samples cannot be split into %lld and %lld", (long long)n,
+                       (long long)train_count, (long long)test_count);
+    if (train_count > n || test_count > n - train_count) {
+        double share = (double)train_count / ((double)train_count + (double)test_count);
+        train_count = ED_MIN(ED_MAX((int64_t)((double)n * share), 1), n - 1);
+        test_count = n - train_count;
+    }
+    ED_TRY(copy_samples(env, seed, table, 0, train_count, train));
+    encdiff_status status = copy_samples(env, seed, table, train_count, test_count, test);
+    if (status != ENCDIFF_OK) ed_metric_samples_free(env, train);
+    return status;
 }
 
 void ed_metric_samples_free(ed_env *env, ed_representation *samples)

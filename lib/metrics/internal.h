@@ -4,6 +4,14 @@
 
 #include "metrics/metrics.h"
 
+/* Hot loops are compiled for several instruction sets and chosen when the library is loaded. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&               \
+    !defined(__SANITIZE_THREAD__)
+#define ED_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define ED_CLONES
+#endif
+
 /* Items [first, last) of a loop, on thread `rank`. Fails through its own env. */
 typedef encdiff_status ed_metric_body(ed_env *env, void *argument, int rank, int64_t first, int64_t last);
 
@@ -29,6 +37,14 @@ typedef struct ed_classes {
 
 encdiff_status ed_classes_create(ed_env *env, const ed_representation *representation, int32_t factor, ed_classes *out);
 void ed_classes_free(ed_env *env, ed_classes *classes);
+/* Every factor's classes: [factor_count]. */
+encdiff_status ed_classes_create_all(ed_env *env, const ed_representation *representation, ed_classes **out);
+void ed_classes_free_all(ed_env *env, ed_classes *classes, int32_t count);
+/* The classes of a factor in other samples: label[i], or -1 where the value did not occur. Owned by the caller. */
+encdiff_status ed_classes_relabel(ed_env *env, const ed_classes *classes, const ed_representation *other,
+                                  int32_t factor, int32_t **label);
+/* A failure that names the first factor with fewer than two classes. */
+encdiff_status ed_classes_check_varied(ed_env *env, const ed_classes *classes, int32_t count);
 /* The class of a value; -1 when it did not occur. */
 int32_t ed_classes_find(const ed_classes *classes, int32_t value);
 

@@ -58,8 +58,8 @@ typedef enum ed_metric_stream {
     ED_STREAM_FACTOR_VAE_EVAL = 3,
     ED_STREAM_BETA_VAE_TRAIN = 4,
     ED_STREAM_BETA_VAE_EVAL = 5,
-    ED_STREAM_TRAIN_SAMPLES = 6,
-    ED_STREAM_TEST_SAMPLES = 7,
+    ED_STREAM_SPLIT = 6,
+    ED_STREAM_DCI = 7,
 } ed_metric_stream;
 
 /* `count` rows of a table of n, with replacement. Owned by the caller. */
@@ -75,11 +75,11 @@ encdiff_status ed_metric_draw_points(ed_env *env, uint64_t seed, ed_metric_strea
 void ed_metric_points_free(ed_env *env, ed_metric_points *points);
 
 /*
- * `count` samples drawn without replacement (all of them, in order, when the table has no more than that), copied.
- * Free with ed_metric_samples_free().
+ * Two disjoint sets of samples, copied: `train_count` and `test_count`, or, when the table has fewer than both
+ * together, all of it in the same proportion. Free each with ed_metric_samples_free().
  */
-encdiff_status ed_metric_draw_samples(ed_env *env, uint64_t seed, ed_metric_stream stream,
-                                      const ed_representation *table, int64_t count, ed_representation *out);
+encdiff_status ed_metric_draw_split(ed_env *env, uint64_t seed, const ed_representation *table, int64_t train_count,
+                                    int64_t test_count, ed_representation *train, ed_representation *test);
 void ed_metric_samples_free(ed_env *env, ed_representation *samples);
 
 /* ---------------------------------------------------------------- FactorVAE (Kim and Mnih 2018) */
@@ -106,6 +106,85 @@ encdiff_status ed_metric_factor_vae(ed_env *env, const ed_metric_run *run, const
 encdiff_status ed_metric_factor_vae_of(ed_env *env, const ed_metric_run *run, const int32_t *variance_rows,
                                        int64_t variance_count, const ed_metric_points *train,
                                        const ed_metric_points *eval, double prune_threshold, ed_factor_vae_score *out);
+
+/* ---------------------------------------------------------------- BetaVAE (Higgins et al. 2017) */
+
+typedef struct ed_beta_vae_options {
+    int64_t train_points; /* 10,000 */
+    int64_t eval_points;  /* 5,000 */
+    int32_t batch;        /* 64 pairs averaged to one difference */
+    double c;             /* 1: inverse penalty of the logistic regression */
+} ed_beta_vae_options;
+
+typedef struct ed_beta_vae_score {
+    double train, eval; /* accuracy */
+} ed_beta_vae_score;
+
+void ed_beta_vae_defaults(ed_beta_vae_options *options);
+encdiff_status ed_metric_beta_vae(ed_env *env, const ed_metric_run *run, const ed_representation *train,
+                                  const ed_representation *test, const ed_beta_vae_options *options,
+                                  ed_beta_vae_score *out);
+encdiff_status ed_metric_beta_vae_of(ed_env *env, const ed_metric_points *train, const ed_metric_points *eval, double c,
+                                     ed_beta_vae_score *out);
+
+/* ---------------------------------------------------------------- MIG, modularity */
+
+/*
+ * Mutual information in nats between each code, cut into `bins` (20) equal-width bins, and each factor; and the
+ * entropy of each factor.
+ *
+ * information  out, double[size][factor_count]
+ * entropy      out, double[factor_count], or NULL
+ */
+encdiff_status ed_metric_mutual_information(ed_env *env, const ed_metric_run *run,
+                                            const ed_representation *representation, int32_t bins, double *information,
+                                            double *entropy);
+/* Chen et al. 2018: mean over the factors of (best - second best code) / entropy. */
+encdiff_status ed_metric_mig(ed_env *env, const double *information, const double *entropy, int32_t size,
+                             int32_t factor_count, double *out);
+/* Ridgeway and Mozer 2018: mean over the codes of how alone their best factor stands; a code of no information is 0. */
+encdiff_status ed_metric_modularity(ed_env *env, const double *information, int32_t size, int32_t factor_count,
+                                    double *out);
+
+/* ---------------------------------------------------------------- explicitness, SAP, IRS, TAD */
+
+typedef struct ed_explicitness_score {
+    double train, test; /* area under the ROC curve */
+} ed_explicitness_score;
+
+/* Ridgeway and Mozer 2018; c (1) is the inverse penalty of the logistic regression. */
+encdiff_status ed_metric_explicitness(ed_env *env, const ed_metric_run *run, const ed_representation *train,
+                                      const ed_representation *test, double c, ed_explicitness_score *out);
+
+typedef struct ed_sap_options {
+    bool continuous; /* false: accuracy of a linear SVM; true: squared correlation, which uses no test set */
+    double c;        /* 0.01: inverse penalty of the SVM */
+} ed_sap_options;
+
+void ed_sap_defaults(ed_sap_options *options);
+/* Kumar et al. 2018. */
+encdiff_status ed_metric_sap(ed_env *env, const ed_metric_run *run, const ed_representation *train,
+                             const ed_representation *test, const ed_sap_options *options, double *out);
+
+/* Suter et al. 2019; quantile (0.99) of the deviation. 0 when no code varies. */
+encdiff_status ed_metric_irs(ed_env *env, const ed_metric_run *run, const ed_representation *representation,
+                             double quantile, double *out);
+
+typedef struct ed_tad_options {
+    double auroc_threshold;   /* 0.75: an attribute counts from this on */
+    double entropy_threshold; /* 0.2: and if no other attribute explains more of its entropy */
+    double least_range;       /* 0.2: codes of no larger range detect nothing */
+} ed_tad_options;
+
+typedef struct ed_tad_score {
+    double tad;
+    int32_t attributes; /* that counted */
+} ed_tad_score;
+
+void ed_tad_defaults(ed_tad_options *options);
+/* Yeats et al. 2022; factors are attributes, 1 for present and 0 or -1 for absent. */
+encdiff_status ed_metric_tad(ed_env *env, const ed_metric_run *run, const ed_representation *representation,
+                             const ed_tad_options *options, ed_tad_score *out);
 
 /* ---------------------------------------------------------------- images */
 
