@@ -1,0 +1,736 @@
+/* base and tensor: memory, errors, threads, random numbers, text and files, shapes. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tensor/tensor.h"
+#include "test.h"
+
+/* An env over counted host memory that can be told to fail. */
+typedef struct host {
+    long allowed; /* allocations until the first failure; negative: never */
+    long made, released;
+    size_t bytes; /* handed out and not yet taken back */
+} host;
+
+static void *host_allocate(size_t size, size_t alignment, void *user)
+{
+    host *h = user;
+    void *block = NULL;
+    if (h->allowed == 0 || posix_memalign(&block, alignment, size) != 0) return NULL;
+    if (h->allowed > 0) h->allowed--;
+    h->made++;
+    h->bytes += size;
+    return block;
+}
+
+static void host_release(void *pointer, size_t size, void *user)
+{
+    ((host *)user)->released++;
+    ((host *)user)->bytes -= size;
+    free(pointer);
+}
+
+typedef struct place {
+    host host;
+    ed_memory memory;
+    ed_env env;
+} place;
+
+static ed_env *place_init(place *p, long allowed)
+{
+    *p = (place){.host = {.allowed = allowed}};
+    ed_memory_init(&p->memory, &(ed_allocator){host_allocate, host_release, &p->host});
+    p->env = (ed_env){.memory = &p->memory};
+    return &p->env;
+}
+
+/* Every block went back to the host, with the size it was asked for. */
+static bool nothing_left(const place *p)
+{
+    return p->host.made == p->host.released && p->host.bytes == 0 && atomic_load(&p->memory.in_use) == 0;
+}
+
+static ed_env *c_place_init(place *p)
+{
+    *p = (place){0};
+    ed_memory_init(&p->memory, NULL);
+    p->env = (ed_env){.memory = &p->memory};
+    return &p->env;
+}
+
+/* ---------------------------------------------------------------- errors */
+
+static void failures_keep_their_status_and_message(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p);
+    CHECK_EQUAL(ed_fail(env, ENCDIFF_ERROR_SHAPE, "images: %d, not %d", 3, 4), ENCDIFF_ERROR_SHAPE);
+    CHECK_TEXT(env->message, "images: 3, not 4");
+    CHECK_EQUAL(ed_fail_within(env, "encoder %s", "a"), ENCDIFF_ERROR_SHAPE);
+    CHECK_TEXT(env->message, "encoder a: images: 3, not 4");
+}
+
+static void long_messages_are_cut_not_overrun(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p);
+    char text[3000];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    ed_fail(env, ENCDIFF_ERROR_IO, "%s", text);
+    CHECK_EQUAL(strlen(env->message), sizeof env->message - 1);
+    ed_fail_within(env, "outer");
+    CHECK(strncmp(env->message, "outer: xxx", 10) == 0);
+    ed_fail_within(env, "%s", text);
+    CHECK_EQUAL(strlen(env->message), sizeof env->message - 1);
+}
+
+static void children_have_an_error_record_of_their_own(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p), child;
+    ed_env_child(&child, env);
+    ed_fail(&child, ENCDIFF_ERROR_IO, "child");
+    CHECK_EQUAL(env->status, ENCDIFF_OK);
+    CHECK(child.memory == env->memory);
+}
+
+static void a_cancel_reaches_the_caller_as_a_status(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p);
+    atomic_bool cancel = false;
+    CHECK_EQUAL(ed_check_cancel(env), ENCDIFF_OK);
+    env->cancel = &cancel;
+    CHECK_EQUAL(ed_check_cancel(env), ENCDIFF_OK);
+    atomic_store(&cancel, true);
+    CHECK_EQUAL(ed_check_cancel(env), ENCDIFF_CANCELLED);
+}
+
+static void every_status_has_a_name(void)
+{
+    static const int codes[] = {0, -1, -2, -3, -4, -5, -20, -21, -22, -23, -24, -40, -41, -60};
+    for (size_t i = 0; i < ED_COUNT(codes); i++)
+        CHECK(strcmp(encdiff_status_name((encdiff_status)codes[i]), "unknown status") != 0);
+    CHECK_TEXT(encdiff_status_name((encdiff_status)-1000), "unknown status");
+}
+
+static char logged[64];
+static void keep_log(void *user, ed_log_level level, const char *message)
+{
+    snprintf(logged, sizeof logged, "%s %d %s", (const char *)user, level, message);
+}
+
+static void log_goes_to_the_callback_or_nowhere(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p);
+    ed_log(env, ED_LOG_INFO, "nobody listens");
+    env->log = keep_log;
+    env->log_user = "me";
+    ed_log(env, ED_LOG_WARNING, "step %d", 5);
+    CHECK_TEXT(logged, "me 1 step 5");
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static void blocks_are_zeroed_aligned_and_counted(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    static const size_t sizes[] = {0, 1, 63, 64, 65, 1000, 3u << 20};
+    for (size_t i = 0; i < ED_COUNT(sizes); i++) {
+        unsigned char *block = ed_alloc(env, sizes[i], 1);
+        if (!CHECK(block != NULL)) return;
+        CHECK_EQUAL((uintptr_t)block % ED_ALIGNMENT, 0);
+        size_t set = 0;
+        for (size_t k = 0; k < sizes[i]; k++) set += block[k] != 0;
+        CHECK_EQUAL(set, 0);
+        CHECK_EQUAL(atomic_load(&p.memory.in_use), sizes[i]);
+        CHECK_EQUAL(atomic_load(&p.memory.calls), i + 1);
+        memset(block, 255, sizes[i]);
+        ed_free(env, block);
+    }
+    ed_free(env, NULL);
+    CHECK_EQUAL(atomic_load(&p.memory.in_use), 0);
+    CHECK_EQUAL(atomic_load(&p.memory.peak), 3u << 20);
+    CHECK(nothing_left(&p));
+}
+
+static void large_blocks_of_the_c_library_are_usable(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p);
+    size_t size = (size_t)5 << 20;
+    char *block = ed_alloc_raw(env, size);
+    if (!CHECK(block != NULL)) return;
+    CHECK_EQUAL((uintptr_t)block % ED_ALIGNMENT, 0);
+    memset(block, 1, size);
+    ed_free(env, block);
+    CHECK_EQUAL(atomic_load(&p.memory.in_use), 0);
+}
+
+static void growing_keeps_the_content_and_zeroes_the_rest(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    int *items = NULL;
+    size_t capacity = 0;
+    for (int i = 0; i < 1000; i++) {
+        if (!CHECK_EQUAL(ed_reserve(env, &items, &capacity, (size_t)i + 1, sizeof *items), ENCDIFF_OK)) return;
+        items[i] = i;
+    }
+    int wrong = 0;
+    for (int i = 0; i < 1000; i++) wrong += items[i] != i;
+    for (size_t i = 1000; i < capacity; i++) wrong += items[i] != 0;
+    CHECK_EQUAL(wrong, 0);
+    CHECK(p.host.made < 30); /* geometric growth */
+    items = ed_realloc(env, items, 10, sizeof *items);
+    CHECK_EQUAL(items[9], 9);
+    ed_free(env, items);
+    CHECK(nothing_left(&p));
+}
+
+static void sizes_that_overflow_are_refused(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    size_t out;
+    CHECK(ed_mul(1u << 20, 1u << 20, &out) && out == (size_t)1 << 40);
+    CHECK(!ed_mul(SIZE_MAX / 2, 3, &out));
+    CHECK(ed_mul(SIZE_MAX, 0, &out) && out == 0);
+    CHECK(ed_add(SIZE_MAX - 1, 1, &out) && out == SIZE_MAX);
+    CHECK(!ed_add(SIZE_MAX, 1, &out));
+    CHECK(!ed_alloc(env, SIZE_MAX / 4, 8));
+    CHECK_EQUAL(env->status, ENCDIFF_ERROR_OUT_OF_MEMORY);
+    CHECK(!ed_alloc_raw(env, SIZE_MAX - 10)); /* the header would overflow */
+    CHECK_EQUAL(p.host.made, 0);
+    CHECK_EQUAL(atomic_load(&p.memory.in_use), 0);
+}
+
+static void a_failed_growth_keeps_the_old_block(void)
+{
+    place p;
+    ed_env *env = place_init(&p, 1);
+    size_t capacity = 0;
+    char *data = NULL;
+    CHECK_EQUAL(ed_reserve(env, &data, &capacity, 4, 1), ENCDIFF_OK);
+    memcpy(data, "abc", 4);
+    CHECK_EQUAL(ed_reserve(env, &data, &capacity, 1000, 1), ENCDIFF_ERROR_OUT_OF_MEMORY);
+    CHECK_TEXT(data, "abc");
+    ed_free(env, data);
+    CHECK(nothing_left(&p));
+}
+
+/* A little of everything that allocates; NULL or a failing status is the only thing an allocation failure may do. */
+static encdiff_status allocate_this_and_that(ed_env *env)
+{
+    ed_pool *pool = NULL;
+    ed_comm *comm = NULL;
+    ed_text text = {0};
+    char *copy = NULL;
+    encdiff_status status;
+    ED_TRY_OR_FAIL(ed_pool_create(env, 3, &pool));
+    ED_TRY_OR_FAIL(ed_thread_comm_create(env, 3, &comm));
+    ED_TRY_OR_FAIL(ed_text_add(env, &text, "%d", 12345));
+    ED_TRY_OR_FAIL(ed_text_add_bytes(env, &text, "0123456789abcdef", 16));
+    copy = ed_format(env, "%s/%s", text.data, "x");
+    if (!copy) status = env->status;
+fail:
+    ed_free(env, copy);
+    ed_text_free(env, &text);
+    ed_thread_comm_free(env, comm);
+    ed_pool_free(env, pool);
+    return status;
+}
+
+static void every_allocation_may_fail(void)
+{
+    encdiff_status status = ENCDIFF_ERROR_OUT_OF_MEMORY;
+    long allowed = 0;
+    for (; allowed < 100 && status != ENCDIFF_OK; allowed++) {
+        place p;
+        ed_env *env = place_init(&p, allowed);
+        status = allocate_this_and_that(env);
+        CHECK(status == ENCDIFF_OK || status == ENCDIFF_ERROR_OUT_OF_MEMORY);
+        CHECK(status == ENCDIFF_OK || strstr(env->message, "out of memory"));
+        CHECK(nothing_left(&p));
+        CHECK_EQUAL(atomic_load(&p.memory.in_use), 0);
+    }
+    CHECK(allowed > 5 && status == ENCDIFF_OK);
+}
+
+/* ---------------------------------------------------------------- threads */
+
+typedef struct crew {
+    ed_comm *comm;
+    atomic_int calls[8];
+    int entered[8], seen[8];
+    double sums[8][700];
+} crew;
+
+static void count_call(void *argument, int rank) { atomic_fetch_add(&((crew *)argument)->calls[rank], 1); }
+
+static void a_pool_calls_every_rank_once(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    for (int threads = 1; threads <= 4; threads++) {
+        ed_pool *pool;
+        crew c = {0};
+        if (!CHECK_EQUAL(ed_pool_create(env, threads, &pool), ENCDIFF_OK)) return;
+        CHECK_EQUAL(ed_pool_size(pool), threads);
+        for (int run = 0; run < 200; run++)
+            for (int ranks = 1; ranks <= threads + 1; ranks++) ed_pool_run(pool, ranks, count_call, &c);
+        for (int rank = 0; rank < 8; rank++)
+            CHECK_EQUAL(c.calls[rank], rank < threads ? 200 * (threads + 1 - rank) : 0);
+        ed_pool_free(env, pool);
+    }
+    ed_pool_free(env, NULL);
+    CHECK(nothing_left(&p));
+}
+
+/* Before the barrier everybody writes; after it everybody sees all writes. */
+static void enter_and_look(void *argument, int rank)
+{
+    crew *c = argument;
+    for (int turn = 1; turn <= 300; turn++) {
+        c->entered[rank] = turn;
+        c->comm->barrier(c->comm);
+        for (int r = 0; r < c->comm->ranks; r++) c->seen[rank] += c->entered[r] == turn;
+        c->comm->barrier(c->comm);
+    }
+}
+
+static void a_barrier_separates_before_from_after(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    crew c = {0};
+    ed_pool *pool;
+    if (!CHECK_EQUAL(ed_pool_create(env, 3, &pool), ENCDIFF_OK)) return;
+    CHECK_EQUAL(ed_thread_comm_create(env, 3, &c.comm), ENCDIFF_OK);
+    ed_pool_run(pool, 3, enter_and_look, &c);
+    for (int rank = 0; rank < 3; rank++) CHECK_EQUAL(c.seen[rank], 900);
+    ed_thread_comm_free(env, c.comm);
+    ed_pool_free(env, pool);
+}
+
+static void fill_and_sum(void *argument, int rank)
+{
+    crew *c = argument;
+    for (size_t i = 0; i < 700; i++)
+        c->sums[rank][i] = ed_uniform(1, ED_RANDOM_DATA, (uint64_t)rank, i) * (rank == 1 ? 1e9 : 1);
+    c->comm->sum_f64(c->comm, rank, c->sums[rank], 0);
+    c->comm->sum_f64(c->comm, rank, c->sums[rank], 700);
+    c->comm->sum_f64(c->comm, rank, c->sums[rank], 1); /* a second sum right behind the first */
+}
+
+static void sums_are_taken_in_the_order_of_the_ranks(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    for (int ranks = 1; ranks <= 4; ranks++) {
+        crew c = {0};
+        ed_pool *pool;
+        if (!CHECK_EQUAL(ed_pool_create(env, ranks, &pool), ENCDIFF_OK)) return;
+        CHECK_EQUAL(ed_thread_comm_create(env, ranks, &c.comm), ENCDIFF_OK);
+        ed_pool_run(pool, ranks, fill_and_sum, &c);
+        int wrong = 0;
+        for (size_t i = 0; i < 700; i++) {
+            double sum = 0, again = 0;
+            for (int r = 0; r < ranks; r++) sum += ed_uniform(1, ED_RANDOM_DATA, (uint64_t)r, i) * (r == 1 ? 1e9 : 1);
+            for (int r = 0; r < ranks; r++) again += sum;
+            for (int r = 0; r < ranks; r++) wrong += c.sums[r][i] != (i ? sum : again);
+        }
+        CHECK_EQUAL(wrong, 0);
+        ed_thread_comm_free(env, c.comm);
+        ed_pool_free(env, pool);
+    }
+    CHECK(nothing_left(&p));
+}
+
+static void shards_cover_everything_evenly(void)
+{
+    static const int64_t counts[] = {0, 1, 2, 7, 8, 128, 480000, (int64_t)1 << 40};
+    for (size_t i = 0; i < ED_COUNT(counts); i++)
+        for (int ranks = 1; ranks < 9; ranks++) {
+            int64_t next = 0, least = INT64_MAX, most = 0;
+            for (int rank = 0; rank < ranks; rank++) {
+                int64_t first, last;
+                ed_shard(counts[i], ranks, rank, &first, &last);
+                CHECK_EQUAL(first, next);
+                next = last;
+                least = ED_MIN(least, last - first);
+                most = ED_MAX(most, last - first);
+            }
+            CHECK_EQUAL(next, counts[i]);
+            CHECK(most - least <= 1);
+        }
+}
+
+/* ---------------------------------------------------------------- random numbers */
+
+/* The known answers published with Philox4x32-10 (Salmon et al. 2011, Random123), through the counter's layout. */
+static void philox_gives_the_published_known_answers(void)
+{
+    static const struct {
+        uint64_t seed, step, index;
+        int purpose;
+        uint32_t wanted[4];
+    } answers[] = {
+        {0, 0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {UINT64_MAX, UINT64_MAX, UINT64_MAX, 255, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {0x299f31d0a4093822u,
+         0x70734413198a2eu,
+         0x85a308d3243f6a88u,
+         3,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < ED_COUNT(answers); i++) {
+        uint32_t out[4];
+        ed_philox(answers[i].seed, (ed_purpose)answers[i].purpose, answers[i].step, answers[i].index, out);
+        for (int k = 0; k < 4; k++)
+            CHECK_THAT(out[k] == answers[i].wanted[k], "vector %zu, word %d is %08x, not %08x", i, k, out[k],
+                       answers[i].wanted[k]);
+    }
+}
+
+static void a_number_depends_on_its_index_alone(void)
+{
+    float whole[64], part[64];
+    ed_fill_uniform(7, ED_RANDOM_NOISE, 3, 0, 64, whole);
+    for (size_t first = 0; first < 9; first++)
+        for (size_t count = 0; count < 12; count++) {
+            ed_fill_uniform(7, ED_RANDOM_NOISE, 3, first, count, part);
+            CHECK(memcmp(part, whole + first, count * sizeof *part) == 0);
+        }
+    ed_fill_normal(7, ED_RANDOM_NOISE, 3, 0, 64, whole);
+    int wrong = 0;
+    for (size_t i = 0; i < 64; i++) wrong += ed_normal(7, ED_RANDOM_NOISE, 3, i) != whole[i];
+    CHECK_EQUAL(wrong, 0);
+}
+
+static void streams_differ_in_every_part_of_the_key(void)
+{
+    uint32_t base[4], other[4];
+    ed_philox(1, ED_RANDOM_NOISE, 1, 1, base);
+    for (int part = 0; part < 4; part++) {
+        ed_philox(part == 0 ? 2 : 1, part == 1 ? ED_RANDOM_INIT : ED_RANDOM_NOISE, part == 2 ? 2 : 1, part == 3 ? 2 : 1,
+                  other);
+        int same = 0;
+        for (int k = 0; k < 4; k++) same += base[k] == other[k];
+        CHECK_EQUAL(same, 0);
+    }
+}
+
+enum { MANY = 200000 };
+
+/* Sample moments of MANY items; a moment of order k has standard error sqrt(Var(x^k) / MANY). */
+static void moments_of(const float *x, double moment[5], double *neighbours)
+{
+    *neighbours = 0;
+    for (int k = 0; k < 5; k++) moment[k] = 0;
+    for (int i = 0; i < MANY; i++) {
+        double power = 1;
+        for (int k = 0; k < 5; k++, power *= x[i]) moment[k] += power / MANY;
+        if (i) *neighbours += (double)x[i] * x[i - 1] / MANY;
+    }
+}
+
+static void uniform_numbers_are_uniform(void)
+{
+    float *x = malloc(MANY * sizeof *x);
+    double moment[5], neighbours;
+    if (!CHECK(x != NULL)) return;
+    ed_fill_uniform(11, ED_RANDOM_METRIC, 0, 0, MANY, x);
+    moments_of(x, moment, &neighbours);
+    for (int k = 1; k < 5; k++) CHECK_NEAR(moment[k], 1.0 / (k + 1), 0.003, "four standard errors");
+    CHECK_NEAR(neighbours, 0.25, 0.003, "neighbours are independent");
+    int outside = 0, bins[16] = {0};
+    for (int i = 0; i < MANY; i++) {
+        outside += !(x[i] >= 0 && x[i] < 1);
+        bins[(int)(x[i] * 16) & 15]++;
+    }
+    CHECK_EQUAL(outside, 0);
+    double chi = 0;
+    for (int i = 0; i < 16; i++) chi += (bins[i] - MANY / 16.0) * (bins[i] - MANY / 16.0) / (MANY / 16.0);
+    CHECK_THAT(chi < 37.7, "chi square of 15 degrees of freedom is %g, beyond its 0.999 quantile", chi);
+    free(x);
+}
+
+static void normal_numbers_are_normal(void)
+{
+    float *x = malloc(MANY * sizeof *x);
+    double moment[5], neighbours;
+    if (!CHECK(x != NULL)) return;
+    ed_fill_normal(12, ED_RANDOM_NOISE, 5, 0, MANY, x);
+    moments_of(x, moment, &neighbours);
+    CHECK_NEAR(moment[1], 0, 0.009, "four standard errors: 1/sqrt(n)");
+    CHECK_NEAR(moment[2], 1, 0.013, "four standard errors: sqrt(2/n)");
+    CHECK_NEAR(moment[3], 0, 0.035, "four standard errors: sqrt(15/n)");
+    CHECK_NEAR(moment[4], 3, 0.088, "four standard errors: sqrt(96/n)");
+    CHECK_NEAR(neighbours, 0, 0.009, "neighbours are independent");
+    int beyond = 0, odd = 0;
+    for (int i = 0; i < MANY; i++) beyond += fabsf(x[i]) > 1.96f, odd += !isfinite(x[i]);
+    CHECK_NEAR(beyond / (double)MANY, 0.05, 0.002, "four standard errors");
+    CHECK_EQUAL(odd, 0);
+    free(x);
+}
+
+static void integers_stay_below_their_bound(void)
+{
+    static const uint32_t bounds[] = {1, 2, 3, 10, 1000, UINT32_MAX};
+    for (size_t b = 0; b < ED_COUNT(bounds); b++) {
+        int outside = 0;
+        double mean = 0;
+        for (uint64_t i = 0; i < 20000; i++) {
+            uint32_t value = ed_below(3, ED_RANDOM_TIMESTEP, b, i, bounds[b]);
+            outside += value >= bounds[b];
+            mean += value / (20000.0 * bounds[b]);
+        }
+        CHECK_EQUAL(outside, 0);
+        CHECK_NEAR(mean, 0.5 - 0.5 / bounds[b], 0.009, "four standard errors");
+    }
+}
+
+static void a_permutation_is_a_bijection(void)
+{
+    static const uint64_t counts[] = {1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 1000, 4097};
+    for (size_t i = 0; i < ED_COUNT(counts); i++)
+        for (uint64_t step = 0; step < 3; step++) {
+            char *seen = calloc(counts[i], 1);
+            uint64_t hits = 0;
+            for (uint64_t k = 0; seen && k < counts[i]; k++) {
+                uint64_t to = ed_permute(9, ED_RANDOM_SHUFFLE, step, k, counts[i]);
+                if (!CHECK(to < counts[i])) break;
+                hits += !seen[to];
+                seen[to] = 1;
+            }
+            CHECK_EQUAL(hits, counts[i]);
+            free(seen);
+        }
+}
+
+static void a_permutation_moves_things_and_depends_on_its_key(void)
+{
+    int fixed = 0, same = 0, neighbours = 0;
+    for (uint64_t k = 0; k < 1000; k++) {
+        uint64_t a = ed_permute(1, ED_RANDOM_SHUFFLE, 0, k, 1000), b = ed_permute(2, ED_RANDOM_SHUFFLE, 0, k, 1000);
+        fixed += a == k;
+        same += a == b;
+        neighbours += ed_permute(1, ED_RANDOM_SHUFFLE, 0, (k + 1) % 1000, 1000) == a + 1;
+    }
+    CHECK_THAT(fixed < 8 && same < 8 && neighbours < 8, "fixed %d, same %d, neighbours %d; each is Poisson(1)", fixed,
+               same, neighbours);
+}
+
+/* ---------------------------------------------------------------- text and files */
+
+static void text_grows_and_stays_terminated(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    ed_text text = {0};
+    CHECK_EQUAL(ed_text_add(env, &text, "%s-%03d", "a", 7), ENCDIFF_OK);
+    for (int i = 0; i < 300; i++) CHECK_EQUAL(ed_text_add(env, &text, "."), ENCDIFF_OK);
+    CHECK_EQUAL(ed_text_add_bytes(env, &text, "x\0y", 3), ENCDIFF_OK);
+    CHECK_EQUAL(text.length, 308);
+    CHECK(strncmp(text.data, "a-007..", 7) == 0 && text.data[307] == 'y' && text.data[308] == 0);
+    ed_text_free(env, &text);
+    CHECK(nothing_left(&p));
+    CHECK(ed_ends_with("A.H5", ".h5") && ed_ends_with("x", "") && !ed_ends_with("h5", ".h5"));
+}
+
+static char folder[128];
+
+static const char *inside(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static int entries(const char *path)
+{
+    DIR *handle = opendir(path);
+    int count = 0;
+    for (struct dirent *e; handle && (e = readdir(handle));) count += e->d_name[0] != '.';
+    if (handle) closedir(handle);
+    return count;
+}
+
+static bool make_folder(void)
+{
+    const char *root = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%.100s/encdiff-XXXXXX", root ? root : "/tmp");
+    return CHECK(mkdtemp(folder) != NULL);
+}
+
+static void files_are_written_whole_and_read_back(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    if (!make_folder()) return;
+    char *data = NULL;
+    size_t size = 0;
+    CHECK_EQUAL(ed_write_file(env, inside("a"), "one", 3), ENCDIFF_OK);
+    CHECK_EQUAL(ed_write_file(env, inside("a"), "second", 6), ENCDIFF_OK);
+    CHECK_EQUAL(entries(folder), 1); /* no temporary is left */
+    if (CHECK_EQUAL(ed_read_file(env, inside("a"), 6, &data, &size), ENCDIFF_OK)) {
+        CHECK_EQUAL(size, 6);
+        CHECK_TEXT(data, "second");
+    }
+    ed_free(env, data);
+    CHECK_EQUAL(ed_write_file(env, inside("a"), "", 0), ENCDIFF_OK);
+    CHECK_EQUAL(ed_read_file(env, inside("a"), 0, &data, &size), ENCDIFF_OK);
+    CHECK_EQUAL(size, 0);
+    ed_free(env, data);
+    unlink(inside("a"));
+    rmdir(folder);
+    CHECK(nothing_left(&p));
+}
+
+static void a_failed_write_leaves_the_old_file(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    if (!make_folder()) return;
+    /* A folder in the target's place makes the rename fail after all bytes were written. */
+    mkdir(inside("target"), 0777);
+    CHECK_EQUAL(ed_write_file(env, inside("target"), "x", 1), ENCDIFF_ERROR_IO);
+    CHECK(strstr(env->message, "target") != NULL);
+    CHECK_EQUAL(entries(folder), 1);
+    CHECK_EQUAL(ed_write_file(env, inside("no/such/folder/a"), "x", 1), ENCDIFF_ERROR_IO);
+    CHECK(strstr(env->message, "no/such/folder/a") != NULL);
+    rmdir(inside("target"));
+    rmdir(folder);
+    CHECK(nothing_left(&p));
+}
+
+static void unreadable_files_are_named(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    if (!make_folder()) return;
+    char *data = NULL;
+    CHECK_EQUAL(ed_read_file(env, inside("missing"), 10, &data, NULL), ENCDIFF_ERROR_NOT_FOUND);
+    CHECK(strstr(env->message, "missing") != NULL && !data);
+    CHECK(ed_read_file(env, folder, 1u << 20, &data, NULL) == ENCDIFF_ERROR_IO && !data);
+    CHECK_EQUAL(ed_write_file(env, inside("big"), "0123456789", 10), ENCDIFF_OK);
+    CHECK_EQUAL(ed_read_file(env, inside("big"), 9, &data, NULL), ENCDIFF_ERROR_FORMAT);
+    CHECK(strstr(env->message, "big") != NULL && !data);
+    unlink(inside("big"));
+    rmdir(folder);
+    CHECK(nothing_left(&p));
+}
+
+static void folders_are_made_with_their_parents(void)
+{
+    place p;
+    ed_env *env = place_init(&p, -1);
+    if (!make_folder()) return;
+    struct stat info;
+    CHECK_EQUAL(ed_make_directories(env, inside("x/y//z")), ENCDIFF_OK);
+    CHECK(stat(inside("x/y/z"), &info) == 0 && S_ISDIR(info.st_mode));
+    CHECK_EQUAL(ed_make_directories(env, inside("x/y")), ENCDIFF_OK);
+    CHECK_EQUAL(ed_write_file(env, inside("file"), "x", 1), ENCDIFF_OK);
+    CHECK_EQUAL(ed_make_directories(env, inside("file")), ENCDIFF_ERROR_IO);
+    CHECK_EQUAL(ed_make_directories(env, inside("file/below")), ENCDIFF_ERROR_IO);
+    unlink(inside("file"));
+    rmdir(inside("x/y/z"));
+    rmdir(inside("x/y"));
+    rmdir(inside("x"));
+    rmdir(folder);
+    CHECK(nothing_left(&p));
+}
+
+/* ---------------------------------------------------------------- shapes */
+
+static void shapes_count_and_print(void)
+{
+    char text[64];
+    ed_shape s = ED_SHAPE4(2, 3, 5, 7), none = {0};
+    CHECK_EQUAL(ed_shape_count(&s), 210);
+    CHECK_EQUAL(ed_shape_last(&s), 7);
+    CHECK_EQUAL(ed_shape_rows(&s), 30);
+    CHECK_EQUAL(ed_shape_count(&none), 1);
+    CHECK_TEXT(ed_shape_text(&s, text), "[2, 3, 5, 7]");
+    ed_shape wide = ED_SHAPE4(INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX);
+    CHECK(strlen(ed_shape_text(&wide, text)) < sizeof text);
+    ed_shape other = ED_SHAPE4(2, 3, 5, 8), shorter = ED_SHAPE3(2, 3, 5);
+    CHECK(ed_shape_equal(&s, &s) && !ed_shape_equal(&s, &other) && !ed_shape_equal(&s, &shorter));
+}
+
+static void impossible_shapes_are_refused(void)
+{
+    place p;
+    ed_env *env = c_place_init(&p);
+    ed_shape good = ED_SHAPE2(3, 0), negative = ED_SHAPE2(3, -1), huge = ED_SHAPE3(1 << 30, 1 << 30, 1 << 10);
+    CHECK_EQUAL(ed_shape_check(env, &good, ED_F32, "a"), ENCDIFF_OK);
+    CHECK_EQUAL(ed_shape_check(env, &negative, ED_F32, "latents"), ENCDIFF_ERROR_SHAPE);
+    CHECK(strstr(env->message, "latents") && strstr(env->message, "[3, -1]"));
+    CHECK_EQUAL(ed_shape_check(env, &huge, ED_F32, "a"), ENCDIFF_ERROR_SHAPE);
+}
+
+static void types_have_sizes_and_names(void)
+{
+    static const size_t sizes[] = {4, 2, 8, 4, 8, 1};
+    for (int type = ED_F32; type <= ED_U8; type++) CHECK_EQUAL(ed_type_size((ed_type)type), sizes[type]);
+    CHECK_TEXT(ed_type_name(ED_BF16), "bf16");
+    CHECK_TEXT(ed_type_name((ed_type)99), "unknown");
+}
+
+static void layouts_convert_both_ways(void)
+{
+    enum { N = 2, C = 3, H = 4, W = 5, COUNT = N * C * H * W };
+    float nchw[COUNT], nhwc[COUNT], back[COUNT];
+    for (int i = 0; i < COUNT; i++) nchw[i] = (float)i;
+    ed_nchw_to_nhwc(nchw, nhwc, N, C, H, W);
+    CHECK_EQUAL(nhwc[((1 * H + 2) * W + 3) * C + 2], nchw[((1 * C + 2) * H + 2) * W + 3]);
+    ed_nhwc_to_nchw(nhwc, back, N, C, H, W);
+    CHECK(memcmp(back, nchw, sizeof back) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    static const test_case cases[] = {
+        TEST(failures_keep_their_status_and_message),
+        TEST(long_messages_are_cut_not_overrun),
+        TEST(children_have_an_error_record_of_their_own),
+        TEST(a_cancel_reaches_the_caller_as_a_status),
+        TEST(every_status_has_a_name),
+        TEST(log_goes_to_the_callback_or_nowhere),
+        TEST(blocks_are_zeroed_aligned_and_counted),
+        TEST(large_blocks_of_the_c_library_are_usable),
+        TEST(growing_keeps_the_content_and_zeroes_the_rest),
+        TEST(sizes_that_overflow_are_refused),
+        TEST(a_failed_growth_keeps_the_old_block),
+        TEST(every_allocation_may_fail),
+        TEST(a_pool_calls_every_rank_once),
+        TEST(a_barrier_separates_before_from_after),
+        TEST(sums_are_taken_in_the_order_of_the_ranks),
+        TEST(shards_cover_everything_evenly),
+        TEST(philox_gives_the_published_known_answers),
+        TEST(a_number_depends_on_its_index_alone),
+        TEST(streams_differ_in_every_part_of_the_key),
+        TEST(uniform_numbers_are_uniform),
+        TEST(normal_numbers_are_normal),
+        TEST(integers_stay_below_their_bound),
+        TEST(a_permutation_is_a_bijection),
+        TEST(a_permutation_moves_things_and_depends_on_its_key),
+        TEST(text_grows_and_stays_terminated),
+        TEST(files_are_written_whole_and_read_back),
+        TEST(a_failed_write_leaves_the_old_file),
+        TEST(unreadable_files_are_named),
+        TEST(folders_are_made_with_their_parents),
+        TEST(shapes_count_and_print),
+        TEST(impossible_shapes_are_refused),
+        TEST(types_have_sizes_and_names),
+        TEST(layouts_convert_both_ways),
+    };
+    return test_main(argc, argv, cases, ED_COUNT(cases));
+}
