@@ -58,12 +58,12 @@ encdiff_status ed_graph_backward(ed_graph *graph, int count, const ed_value *val
     return graph->status;
 }
 
-ed_value ed_graph_gradient_at(ed_graph *graph, ed_value value, ed_value seed, ed_value stop)
+ed_value ed_graph_gradient_at(ed_graph *graph, int count, const ed_value *values, const ed_value *seeds, ed_value stop)
 {
     if (graph->status != ENCDIFF_OK) return ED_NONE;
     size_t nodes = graph->node_count;
     graph->status = reset(graph);
-    ed_graph_add_grad(graph, value, seed);
+    for (int i = 0; i < count; i++) ed_graph_add_grad(graph, values[i], seeds[i]);
     if (graph->status == ENCDIFF_OK) graph->status = walk(graph, nodes, (size_t)graph->values[stop].node + 1);
     return graph->status == ENCDIFF_OK ? graph->grads[stop] : ED_NONE;
 }

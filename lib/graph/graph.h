@@ -173,7 +173,7 @@ static inline const ed_shape *ed_graph_shape(const ed_graph *graph, ed_value val
  */
 encdiff_status ed_graph_backward(ed_graph *graph, int count, const ed_value *values, const ed_value *seeds);
 /* As above, but only back to `stop`, whose gradient is returned; nodes before it add nothing. */
-ed_value ed_graph_gradient_at(ed_graph *graph, ed_value value, ed_value seed, ed_value stop);
+ed_value ed_graph_gradient_at(ed_graph *graph, int count, const ed_value *values, const ed_value *seeds, ed_value stop);
 /* The gradient of a value (an input that needs one, or any intermediate) after ed_graph_backward; ED_NONE if nothing
  * reached it. */
 ed_value ed_graph_grad(const ed_graph *graph, ed_value value);

@@ -15,7 +15,7 @@ encdiff_status ed_team_create(ed_env *env, ed_backend *backend, int threads, ed_
     if (!team) return status;
     team->env = env;
     team->backend = backend;
-    team->ranks = backend->host_memory ? threads : 1;
+    team->ranks = backend->host_memory ? ED_MIN(threads, ED_TEAM_MAX_RANKS) : 1;
     team->rank_env = ed_alloc(env, (size_t)team->ranks, sizeof *team->rank_env);
     team->comm = ed_alloc(env, (size_t)team->ranks + 1, sizeof *team->comm);
     if (!team->rank_env || !team->comm) goto fail;

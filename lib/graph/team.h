@@ -7,6 +7,8 @@
 
 #include "graph/backend.h"
 
+#define ED_TEAM_MAX_RANKS 256
+
 typedef struct ed_team {
     ed_env *env;
     ed_backend *backend;
