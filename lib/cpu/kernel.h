@@ -1,0 +1,52 @@
+/*
+ * What the kernel files of this folder share: the names of a level, and the operands of a call.
+ */
+#ifndef ED_CPU_KERNEL_H
+#define ED_CPU_KERNEL_H
+
+#include "cpu/vector.h"
+#include "graph/backend.h"
+
+/* The suffix of this level's symbols: empty for the portable one, _avx2, _avx512. Set by the build. */
+#ifndef ED_CPU_SUFFIX
+#define ED_CPU_SUFFIX
+#endif
+#define ED_CPU_JOIN_(name, suffix) ed_cpu_##name##suffix
+#define ED_CPU_JOIN(name, suffix) ED_CPU_JOIN_(name, suffix)
+#define ED_CPU(name) ED_CPU_JOIN(name, ED_CPU_SUFFIX)
+
+#define ED_CPU_OWN(id, name) extern const ed_kernel ED_CPU(name);
+#define ED_CPU_ONEDNN(id, name)
+#include "cpu/kernels.def"
+#undef ED_CPU_OWN
+#undef ED_CPU_ONEDNN
+
+/* The floats of operand i; NULL where it is absent. */
+#define IN(i) ((float *)call->in[i])
+#define OUT(i) ((float *)call->out[i])
+
+ED_INLINE const ed_shape *ed_in_shape(const ed_call *call, int i)
+{
+    return &call->graph->values[call->node->in[i]].shape;
+}
+
+/* Shapes seen as [images, positions, channels]. */
+ED_INLINE int64_t ed_images(const ed_shape *shape) { return shape->dim[0]; }
+ED_INLINE int64_t ed_per_image(const ed_shape *shape)
+{
+    int64_t count = 1;
+    for (int i = 1; i < shape->rank; i++) count *= shape->dim[i];
+    return count;
+}
+
+/* Scratch memory as a row of arrays, each 64-byte aligned: the same calls in prepare() measure it and in run() cut it.
+ */
+ED_INLINE size_t ed_cut_size(size_t count, size_t size) { return (count * size + 63) & ~(size_t)63; }
+ED_INLINE void *ed_cut(char **scratch, size_t count, size_t size)
+{
+    void *piece = *scratch;
+    *scratch += ed_cut_size(count, size);
+    return piece;
+}
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * Changes of resolution, channels-last: nearest upsampling and sum pooling by an integer factor, each times alpha
+ * (each is the other's gradient; average pooling is alpha = 1 / factor^2), and 2x2 max pooling with its gradient.
+ */
+#include "cpu/kernel.h"
+
+/* x[n,h,w,c] -> y[n,fh,fw,c]: a row is widened once and copied f - 1 times. */
+static encdiff_status run_upsample(const ed_call *call)
+{
+    const ed_shape *shape = ed_in_shape(call, 0);
+    int64_t rows = shape->dim[0] * shape->dim[1], w = shape->dim[2], c = shape->dim[3];
+    int64_t f = call->node->attr.resample.factor, wide = f * w * c;
+    float alpha = call->node->attr.resample.alpha;
+    for (int64_t i = 0; i < rows; i++) {
+        float *y = OUT(0) + i * f * wide;
+        for (int64_t p = 0; p < f * w; p++) {
+            const float *restrict from = IN(0) + (i * w + p / f) * c;
+            float *restrict to = y + p * c;
+            for (int64_t j = 0; j < c; j++) to[j] = alpha * from[j];
+        }
+        for (int64_t k = 1; k < f; k++) memcpy(y + k * wide, y, (size_t)wide * sizeof *y);
+    }
+    return ENCDIFF_OK;
+}
+
+/* One pixel of pooling: the sum of the f x f pixels from x on, whose rows are `stride` apart. */
+ED_INLINE void pool_pixel(const float *restrict x, int64_t stride, float *restrict y, int64_t c, int64_t f, float alpha)
+{
+    for (int64_t j = 0; j < c; j++) y[j] = x[j];
+    for (int64_t k = 1; k < f * f; k++) {
+        const float *restrict from = x + k / f * stride + k % f * c;
+        for (int64_t j = 0; j < c; j++) y[j] += from[j];
+    }
+    for (int64_t j = 0; j < c; j++) y[j] *= alpha;
+}
+
+ED_INLINE void pool_pixel_2(const float *restrict x, int64_t stride, float *restrict y, int64_t c, float alpha)
+{
+    const float *restrict below = x + stride;
+    for (int64_t j = 0; j < c; j++) y[j] = (x[j] + x[c + j] + (below[j] + below[c + j])) * alpha;
+}
+
+static encdiff_status run_pool(const ed_call *call)
+{
+    const ed_shape *shape = ed_in_shape(call, 0);
+    int64_t f = call->node->attr.resample.factor, c = shape->dim[3], stride = shape->dim[2] * c;
+    int64_t rows = shape->dim[0] * shape->dim[1] / f, w = shape->dim[2] / f;
+    float alpha = call->node->attr.resample.alpha;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t p = 0; p < w; p++) {
+            const float *from = IN(0) + i * f * stride + p * f * c;
+            float *to = OUT(0) + (i * w + p) * c;
+            if (f == 2)
+                pool_pixel_2(from, stride, to, c, alpha);
+            else
+                pool_pixel(from, stride, to, c, f, alpha);
+        }
+    return ENCDIFF_OK;
+}
+
+/* ---------------------------------------------------------------- max pooling */
+
+ED_INLINE float larger(float a, float b) { return a < b ? b : a; }
+
+static encdiff_status run_max_pool(const ed_call *call)
+{
+    const ed_shape *shape = ed_in_shape(call, 0);
+    int64_t n = shape->dim[0], h = shape->dim[1], w = shape->dim[2], c = shape->dim[3];
+    float *restrict y = OUT(0);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t row = 0; row < h / 2; row++)
+            for (int64_t p = 0; p < w / 2; p++, y += c) {
+                const float *restrict x = IN(0) + ((i * h + 2 * row) * w + 2 * p) * c, *restrict below = x + w * c;
+                for (int64_t j = 0; j < c; j++) y[j] = larger(larger(x[j], x[c + j]), larger(below[j], below[c + j]));
+            }
+    return ENCDIFF_OK;
+}
+
+/* The first of the window, in the order of memory, that equals the maximum gets the gradient. */
+ED_INLINE void max_pool_grad_pixel(const float *restrict x, const float *restrict y, const float *restrict dy,
+                                   float *restrict dx, int64_t stride, int64_t c)
+{
+    const int64_t at[4] = {0, c, stride, stride + c};
+    for (int64_t j = 0; j < c; j++) {
+        float left = dy[j];
+        for (int k = 0; k < 4; k++) {
+            float given = x[at[k] + j] == y[j] ? left : 0;
+            dx[at[k] + j] = given;
+            left = x[at[k] + j] == y[j] ? 0 : left;
+        }
+    }
+}
+
+static encdiff_status run_max_pool_grad(const ed_call *call)
+{
+    const ed_shape *shape = ed_in_shape(call, 0);
+    int64_t n = shape->dim[0], h = shape->dim[1], w = shape->dim[2], c = shape->dim[3], pixel = 0;
+    if (h % 2 || w % 2) memset(OUT(0), 0, (size_t)(n * h * w * c) * sizeof(float)); /* what the windows leave out */
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t row = 0; row < h / 2; row++)
+            for (int64_t p = 0; p < w / 2; p++, pixel++) {
+                int64_t at = ((i * h + 2 * row) * w + 2 * p) * c;
+                max_pool_grad_pixel(IN(0) + at, IN(1) + pixel * c, IN(2) + pixel * c, OUT(0) + at, w * c, c);
+            }
+    return ENCDIFF_OK;
+}
+
+const ed_kernel ED_CPU(upsample) = {.run = run_upsample};
+const ed_kernel ED_CPU(pool) = {.run = run_pool};
+const ed_kernel ED_CPU(max_pool) = {.run = run_max_pool};
+const ed_kernel ED_CPU(max_pool_grad) = {.run = run_max_pool_grad};
