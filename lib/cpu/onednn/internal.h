@@ -66,4 +66,21 @@ void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, fl
 /* The adjoint: adds packed patches to dx. */
 void ed_col2im(const ed_conv *g, const float *col, int64_t first, int64_t rows, float *dx);
 
+/* ---------------------------------------------------------------- primitive.c */
+
+typedef enum ed_direct_kind { ED_DIRECT_FORWARD, ED_DIRECT_GRAD_INPUT } ed_direct_kind;
+
+/* A convolution primitive of oneDNN. One thread at a time per object. */
+typedef struct ed_direct ed_direct;
+
+/* *out stays NULL, with ENCDIFF_OK, when oneDNN has nothing fast for the shape on this processor. With `residual` a
+ * run adds to what the output holds. */
+encdiff_status ed_direct_create(ed_env *env, const ed_conv *g, ed_direct_kind kind, bool bias, bool residual,
+                                ed_direct **out);
+void ed_direct_free(ed_env *env, ed_direct *direct);
+size_t ed_direct_scratch(const ed_direct *direct); /* bytes that a run needs */
+/* Forward: x to y, with b as told at creation. Gradient: dy to dx, b is NULL. w is [o,kh,kw,c]. */
+encdiff_status ed_direct_run(ed_env *env, ed_direct *direct, const float *in, const float *w, const float *b,
+                             float *out, void *scratch);
+
 #endif
