@@ -113,7 +113,7 @@ ed_value ed_timestep_embedding(ed_graph *graph, ed_value t, int dim)
     return NODE(TIMESTEP_EMBEDDING, NULL, &shape, t);
 }
 
-ed_value ed_q_sample(ed_graph *graph, ed_value x0, ed_value noise, ed_value k)
+ed_value ed_noise_latents(ed_graph *graph, ed_value x0, ed_value noise, ed_value k)
 {
     return NODE(Q_SAMPLE, NULL, NULL, x0, noise, k);
 }

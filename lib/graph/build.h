@@ -34,7 +34,7 @@ ed_value ed_upsample(ed_graph *graph, ed_value x, int factor, float alpha);
 ed_value ed_sum_pool(ed_graph *graph, ed_value x, int factor, float alpha);
 ed_value ed_max_pool(ed_graph *graph, ed_value x);
 ed_value ed_timestep_embedding(ed_graph *graph, ed_value t, int dim);
-ed_value ed_q_sample(ed_graph *graph, ed_value x0, ed_value noise, ed_value k);
+ed_value ed_noise_latents(ed_graph *graph, ed_value x0, ed_value noise, ed_value k);
 ed_value ed_difference_loss(ed_graph *graph, ed_value x, ed_value y, ed_loss_kind kind);
 ed_value ed_mean_loss(ed_graph *graph, ed_value x, ed_mean_kind kind);
 /* out: the quantised latent, the indices, the loss. */

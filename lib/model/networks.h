@@ -31,7 +31,9 @@ typedef struct ed_networks {
     ed_config config;
     ed_params sets[ED_SET_COUNT];  /* LPIPS and discriminator are empty where the configuration has none */
     float *unet_ema, *encoder_ema; /* moving averages laid out like the set's values; NULL without */
-    float scale_factor;            /* of the latents; 1 until training measured it */
+    float scale_factor; /* of the latents; 1 until training measured it */
+    bool scale_known;
+    int64_t steps;      /* of the encdiff stage so far */
 } ed_networks;
 
 /* Declare every set, take memory, initialise from the seed. On failure nothing is owned. */

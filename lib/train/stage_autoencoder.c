@@ -11,25 +11,25 @@
 
 #include "train/stages.h"
 
-typedef struct generator {
+typedef struct generator_graph {
     ed_graph graph;
     ed_exec *exec;
     ed_value images, noise;
     ed_value seed_nll, seed_perceptual, seed_adversarial, seed_latent, factor; /* [n] each; factor [1] */
     ed_value l1, perceptual, latent_loss, adversarial, weight;
-} generator;
+} generator_graph;
 
-typedef struct critic {
+typedef struct critic_graph {
     ed_graph graph;
     ed_exec *exec;
     ed_value images, noise, seed;
     ed_value loss_real, loss_fake, logit_real, logit_fake; /* [n] */
-} critic;
+} critic_graph;
 
 typedef struct shard {
     int64_t first, count;
-    generator plain, adversarial; /* without and with the discriminator; made when first needed */
-    critic critic;
+    generator_graph plain, adversarial; /* without and with the discriminator; made when first needed */
+    critic_graph critic;
     float *scratch; /* [count] */
     double sums[ED_MAX_TERMS];
     int64_t bad_image;
@@ -78,7 +78,7 @@ static void add_inputs(const ed_stage_autoencoder *stage, ed_graph *g, int64_t c
 }
 
 /* d nll / dy + w * d adversarial / dy, where y is the reconstruction. */
-static ed_value add_adversarial(ed_stage_autoencoder *stage, generator *v, ed_value y, ed_value from_nll)
+static ed_value add_adversarial(ed_stage_autoencoder *stage, generator_graph *v, ed_value y, ed_value from_nll)
 {
     const ed_config *c = &stage->networks->config;
     ed_graph *g = &v->graph;
@@ -98,7 +98,7 @@ static ed_value add_adversarial(ed_stage_autoencoder *stage, generator *v, ed_va
     return ed_add_values(g, ed_scale_by(g, from_critic, v->weight), from_nll);
 }
 
-static encdiff_status build_generator(ed_stage_autoencoder *stage, generator *v, int64_t count, bool adversarial)
+static encdiff_status build_generator(ed_stage_autoencoder *stage, generator_graph *v, int64_t count, bool adversarial)
 {
     const ed_config *c = &stage->networks->config;
     ed_graph *g = &v->graph;
@@ -135,7 +135,7 @@ static ed_value critic_loss(ed_graph *g, const ed_config *c, ed_value logits, bo
     return ed_mean_loss(g, logits, hinge ? ED_MEAN_HINGE_FAKE : ED_MEAN_SOFTPLUS_FAKE);
 }
 
-static encdiff_status build_critic(ed_stage_autoencoder *stage, critic *v, int64_t count)
+static encdiff_status build_critic(ed_stage_autoencoder *stage, critic_graph *v, int64_t count)
 {
     const ed_config *c = &stage->networks->config;
     ed_graph *g = &v->graph;
@@ -188,18 +188,18 @@ encdiff_status ed_stage_autoencoder_create(ed_team *team, ed_networks *networks,
     return status;
 }
 
-static void free_generator(generator *v)
+static void free_generator(generator_graph *v)
 {
     ed_exec_free(v->exec);
     ed_graph_free(&v->graph);
-    *v = (generator){0};
+    *v = (generator_graph){0};
 }
 
-static void free_critic(critic *v)
+static void free_critic(critic_graph *v)
 {
     ed_exec_free(v->exec);
     ed_graph_free(&v->graph);
-    *v = (critic){0};
+    *v = (critic_graph){0};
 }
 
 void ed_stage_autoencoder_free(ed_stage_autoencoder *stage)
@@ -220,8 +220,8 @@ static encdiff_status prepare_generator(ed_stage_autoencoder *stage, bool advers
 {
     for (int r = 0; r < stage->ranks; r++) {
         shard *s = &stage->shards[r];
-        generator *wanted = adversarial ? &s->adversarial : &s->plain,
-                  *other = adversarial ? &s->plain : &s->adversarial;
+        generator_graph *wanted = adversarial ? &s->adversarial : &s->plain,
+                        *other = adversarial ? &s->plain : &s->adversarial;
         free_generator(other);
         if (wanted->exec) continue;
         encdiff_status status = build_generator(stage, wanted, s->count, adversarial);
@@ -317,7 +317,7 @@ static encdiff_status add_up(ed_env *env, shard *s, ed_exec *exec, ed_value valu
     return ENCDIFF_OK;
 }
 
-static encdiff_status fill_generator(ed_env *env, const job *j, shard *s, generator *v)
+static encdiff_status fill_generator(ed_env *env, const job *j, shard *s, generator_graph *v)
 {
     const ed_config *c = &j->stage->networks->config;
     weights w = image_weights(c, j->batch->n);
@@ -334,7 +334,7 @@ static encdiff_status generator_rank(ed_env *env, void *argument, int rank)
 {
     job *j = argument;
     shard *s = &j->stage->shards[rank];
-    generator *v = j->batch->adversarial ? &s->adversarial : &s->plain;
+    generator_graph *v = j->batch->adversarial ? &s->adversarial : &s->plain;
     ed_run run = {.rank = rank, .comm = j->stage->team->comm[j->stage->ranks], .first_image = s->first};
     bind(j->stage, v->exec, rank);
     s->bad_image = -1;
@@ -398,7 +398,7 @@ static encdiff_status critic_rank(ed_env *env, void *argument, int rank)
 {
     job *j = argument;
     shard *s = &j->stage->shards[rank];
-    critic *v = &s->critic;
+    critic_graph *v = &s->critic;
     ed_run run = {.rank = rank, .comm = j->stage->team->comm[j->stage->ranks], .first_image = s->first};
     bind(j->stage, v->exec, rank);
     s->bad_image = -1;

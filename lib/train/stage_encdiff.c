@@ -27,7 +27,7 @@ struct ed_stage_encdiff {
     ed_team *team;
     ed_networks *networks;
     ed_optimizer *optimizer;
-    const float *schedule;
+    const ed_schedule *schedule;
     int64_t batch;
     int ranks;
     shard *shards;
@@ -64,7 +64,7 @@ static void build_unet(ed_networks *n, shard *s)
     s->unet_tokens = ed_graph_input(g, "tokens", ED_SHAPE3(s->micro, c->encoder.latent_unit, c->encoder.context_dim),
                                     ED_F32, true);
     s->weight = ed_graph_input(g, "weight", ED_SHAPE1(s->micro), ED_F32, false);
-    ed_value x = ed_q_sample(g, s->x0, s->noise, s->coefficients);
+    ed_value x = ed_noise_latents(g, s->x0, s->noise, s->coefficients);
     ed_value predicted = ed_unet(&nn, c, x, s->timesteps, s->unet_tokens, NULL);
     ed_value target = c->diffusion.parameterization == ED_PREDICT_EPS ? s->noise : s->x0;
     ed_loss_kind kind = c->diffusion.loss_type == ED_CONFIG_L1 ? ED_LOSS_L1 : ED_LOSS_L2;
@@ -106,7 +106,7 @@ static encdiff_status create_shard(ed_stage_encdiff *stage, int rank)
 }
 
 encdiff_status ed_stage_encdiff_create(ed_team *team, ed_networks *networks, ed_optimizer *optimizer, int64_t batch,
-                                       const float *schedule, ed_stage_encdiff **out)
+                                       const ed_schedule *schedule, ed_stage_encdiff **out)
 {
     *out = NULL;
     ed_stage_encdiff *stage = ed_alloc(team->env, 1, sizeof *stage);
@@ -178,8 +178,10 @@ static encdiff_status put_scalars(ed_env *env, const job *j, shard *s, int64_t a
     const ed_encdiff_batch *b = j->batch;
     size_t bytes = (size_t)s->micro * sizeof(float);
     float *values = s->buffer;
-    for (int64_t i = 0; i < count; i++)
-        memcpy(values + 2 * i, j->stage->schedule + 2 * b->timesteps[at + i], 2 * sizeof(float));
+    for (int64_t i = 0; i < count; i++) {
+        values[2 * i] = j->stage->schedule->signal[b->timesteps[at + i]];
+        values[2 * i + 1] = j->stage->schedule->noise[b->timesteps[at + i]];
+    }
     ED_TRY(ed_exec_write(env, s->unet_exec, s->coefficients, values, (size_t)count * 2 * sizeof(float)));
     for (int64_t i = 0; i < count; i++) values[i] = (float)b->timesteps[at + i];
     ED_TRY(ed_exec_write(env, s->unet_exec, s->timesteps, values, (size_t)count * sizeof(float)));

@@ -14,6 +14,7 @@
 #ifndef ED_STAGES_H
 #define ED_STAGES_H
 
+#include "diffusion/schedule.h"
 #include "model/infer.h"
 #include "train/optimizer.h"
 
@@ -42,9 +43,9 @@ typedef struct ed_encdiff_batch {
 
 typedef struct ed_stage_encdiff ed_stage_encdiff;
 
-/* `schedule` is sqrt(alphas_cumprod), sqrt(1 - alphas_cumprod) per timestep, interleaved; borrowed. */
+/* The schedule is borrowed. */
 encdiff_status ed_stage_encdiff_create(ed_team *team, ed_networks *networks, ed_optimizer *optimizer, int64_t batch,
-                                       const float *schedule, ed_stage_encdiff **out);
+                                       const ed_schedule *schedule, ed_stage_encdiff **out);
 void ed_stage_encdiff_free(ed_stage_encdiff *stage);
 /* Losses, and gradients added to the optimizer's buffers. */
 encdiff_status ed_stage_encdiff_run(ed_stage_encdiff *stage, const ed_encdiff_batch *batch, ed_losses *losses);
