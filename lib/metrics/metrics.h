@@ -146,6 +146,28 @@ encdiff_status ed_metric_mig(ed_env *env, const double *information, const doubl
 encdiff_status ed_metric_modularity(ed_env *env, const double *information, int32_t size, int32_t factor_count,
                                     double *out);
 
+/* ---------------------------------------------------------------- DCI (Eastwood and Williams 2018) */
+
+typedef struct ed_dci_options {
+    int32_t stages; /* 100 boosting stages */
+    int32_t depth;  /* 3: of a tree, at most 10 */
+    double rate;    /* 0.1 */
+} ed_dci_options;
+
+typedef struct ed_dci_score {
+    double disentanglement, completeness;
+    double informativeness_train, informativeness_test; /* accuracy */
+} ed_dci_score;
+
+void ed_dci_defaults(ed_dci_options *options);
+/* importance, out: double[size][factor_count], each column summing to 1, or NULL. */
+encdiff_status ed_metric_dci(ed_env *env, const ed_metric_run *run, const ed_representation *train,
+                             const ed_representation *test, const ed_dci_options *options, double *importance,
+                             ed_dci_score *out);
+/* The two scores of a given matrix, double[size][factor_count]. */
+void ed_dci_of_importance(const double *importance, int32_t size, int32_t factor_count, double *disentanglement,
+                          double *completeness);
+
 /* ---------------------------------------------------------------- explicitness, SAP, IRS, TAD */
 
 typedef struct ed_explicitness_score {
@@ -196,5 +218,47 @@ encdiff_status ed_metric_mse(ed_env *env, const float *x, const float *y, int64_
                              double *mean);
 encdiff_status ed_metric_psnr(ed_env *env, const float *x, const float *y, int64_t n, int64_t size, double range,
                               double *per_image, double *mean);
+
+typedef struct ed_ssim_options {
+    int32_t window;      /* 11 pixels, odd */
+    double sigma;        /* 1.5 pixels */
+    double k1, k2;       /* 0.01, 0.03 */
+    double low, high;    /* 0, 1: the range of pixels, mapped to [0, 1] */
+    bool published_axes; /* false. true: as the published evaluation calls it, channels-last images taken for
+                            channels-first ones, so that the window runs over width and channels, row by row */
+} ed_ssim_options;
+
+void ed_ssim_defaults(ed_ssim_options *options);
+/* Wang et al. 2004; images are float[n][channels][height][width]; per_image and mean may be NULL. */
+encdiff_status ed_metric_ssim(ed_env *env, const ed_metric_run *run, const float *x, const float *y, int64_t n,
+                              int32_t channels, int32_t height, int32_t width, const ed_ssim_options *options,
+                              double *per_image, double *mean);
+
+/* A Gaussian being fitted to features that come in pieces. */
+typedef struct ed_gaussian {
+    int64_t n;
+    int32_t size;
+    double *shift;    /* [size]: the first row, subtracted from all */
+    double *sum;      /* [size] */
+    double *products; /* [size][size], lower half */
+    double *block;
+} ed_gaussian;
+
+encdiff_status ed_gaussian_create(ed_env *env, int32_t size, ed_gaussian *out);
+void ed_gaussian_free(ed_env *env, ed_gaussian *gaussian); /* a zeroed one is fine */
+/* Add rows [n][size]. */
+encdiff_status ed_gaussian_add(ed_env *env, const ed_metric_run *run, ed_gaussian *gaussian, const float *features,
+                               int64_t n);
+encdiff_status ed_gaussian_add_f64(ed_env *env, const ed_metric_run *run, ed_gaussian *gaussian, const double *features,
+                                   int64_t n);
+/* Frechet distance (Heusel et al. 2017): FID when the features are Inception's. */
+encdiff_status ed_metric_frechet(ed_env *env, const ed_metric_run *run, const ed_gaussian *a, const ed_gaussian *b,
+                                 double *out);
+
+/* ---------------------------------------------------------------- vector codes */
+
+/* float[n][size][dim] -> float[n][size]: the first principal component of each token over the samples. */
+encdiff_status ed_metric_reduce_tokens(ed_env *env, const ed_metric_run *run, const float *tokens, int64_t n,
+                                       int32_t size, int32_t dim, float *codes);
 
 #endif

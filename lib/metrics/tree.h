@@ -1,0 +1,66 @@
+/*
+ * Regression trees grown breadth first with exact splits, the weak learners of gradient boosting.
+ *
+ * Features are sorted once for all trees. Residuals are rounded to 30-bit integers, so that their sums are exact and no
+ * result depends on the order of a sum.
+ */
+#ifndef ED_METRICS_TREE_H
+#define ED_METRICS_TREE_H
+
+#include "metrics/internal.h"
+
+#define ED_TREE_MAX_DEPTH 10
+#define ED_TREE_MAX_NODES ((2 << ED_TREE_MAX_DEPTH) - 1)
+
+/* Training samples, feature by feature. Read by every thread. */
+typedef struct ed_presorted {
+    int64_t n;
+    int32_t size;
+    float *value;       /* [size][n], in the order of the samples */
+    int32_t *order;     /* [size][n]: samples by increasing value */
+    int32_t *level;     /* [size][n]: number of the distinct value of order[i]; neighbours within 1e-7 are one */
+    int32_t *levels;    /* [size]: how many there are */
+    double *reciprocal; /* [n + 1]: 1 / i, and -infinity for 0 */
+} ed_presorted;
+
+encdiff_status ed_presorted_create(ed_env *env, const ed_metric_run *run, const ed_representation *r,
+                                   ed_presorted *out);
+void ed_presorted_free(ed_env *env, ed_presorted *p); /* a zeroed one is fine */
+
+/* A tree as a heap: the children of node i are 2 i + 1 (not above the threshold) and 2 i + 2. */
+typedef struct ed_tree_node {
+    int32_t feature; /* -1: a leaf */
+    double threshold;
+    double value; /* of a leaf, set by who grows the tree for a purpose */
+} ed_tree_node;
+
+/* One thread's workshop for trees of a given depth. */
+typedef struct ed_tree_work {
+    const ed_presorted *features;
+    int32_t depth;
+    struct ed_tree_sample *samples; /* [n] */
+    struct ed_tree_bucket *buckets; /* [2^depth + 1] */
+    int32_t *sequence;              /* [size]: in which order features are tried */
+    int32_t *leaf;                  /* out, [n]: the node where each training sample ends */
+    ed_tree_node *nodes;            /* out */
+} ed_tree_work;
+
+encdiff_status ed_tree_work_create(ed_env *env, const ed_presorted *features, int32_t depth, ed_tree_work *out);
+void ed_tree_work_free(ed_env *env, ed_tree_work *work); /* a zeroed one is fine */
+
+/*
+ * Grow work->nodes and work->leaf on `residual`, double[n]. Splits maximise Friedman's improvement (Annals of
+ * Statistics 2001, equation 35). Equal improvements are chosen among at random, as a function of (seed, number).
+ * importance[feature] grows by each split's reduction of the squared error, per sample of the training set.
+ */
+void ed_tree_grow(ed_tree_work *work, const double *residual, uint64_t seed, uint64_t number, double *importance);
+
+/* The leaf of a sample. */
+static inline int32_t ed_tree_find(const ed_tree_node *nodes, const float *code)
+{
+    int32_t i = 0;
+    while (nodes[i].feature >= 0) i = 2 * i + 1 + ((double)code[nodes[i].feature] > nodes[i].threshold);
+    return i;
+}
+
+#endif

@@ -1,0 +1,513 @@
+/*
+ * Metrics: golden values of metrics.safetensors (the folder of ENCDIFF_FIXTURES, or the copy among the tests' data;
+ * its metadata holds the scores), then what the golden values do not show: draws, threads, failures.
+ */
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "io/safetensors.h"
+#include "metrics/eigen.h"
+#include "metrics/metrics.h"
+#include "test.h"
+
+static ed_memory memory;
+static ed_env env;
+static ed_metric_run threaded; /* two threads */
+
+static bool good(encdiff_status status) { return CHECK_THAT(status == ENCDIFF_OK, "%s", env.message); }
+
+/* ---------------------------------------------------------------- the fixture */
+
+static ed_safetensors *fixture;
+static ed_json *scores;
+
+static bool open_fixture(void)
+{
+    const char *folder = getenv("ENCDIFF_FIXTURES"), *text;
+    char path[1024];
+    snprintf(path, sizeof path, "%s/metrics.safetensors", folder ? folder : FIXTURES);
+    if (!good(ed_safetensors_open(&env, path, &fixture))) return false;
+    text = ed_safetensors_metadata(fixture, "config");
+    return CHECK(text) && good(ed_json_parse(&env, "scores", text, strlen(text), &scores));
+}
+
+static double golden(const char *name)
+{
+    const ed_json *value = ed_json_find(scores, name);
+    return CHECK_THAT(value && value->kind == ED_JSON_NUMBER, "no score \"%s\"", name) ? value->number : NAN;
+}
+
+static const ed_st_tensor *tensor(const char *name, ed_st_type type)
+{
+    const ed_st_tensor *t = ed_safetensors_find(fixture, name);
+    if (t && t->type == type) return t;
+    printf("the fixture has no %s \"%s\"\n", ed_st_type_name(type), name);
+    exit(1);
+}
+
+static void *read_as_is(const char *name, ed_st_type type)
+{
+    const ed_st_tensor *t = tensor(name, type);
+    void *data = ed_alloc(&env, (size_t)t->count, ed_st_type_size(type));
+    good(ed_safetensors_read_raw(&env, fixture, t, data));
+    return data;
+}
+
+static int32_t *read_integers(const char *name)
+{
+    int64_t count = tensor(name, ED_ST_I64)->count, *wide = read_as_is(name, ED_ST_I64);
+    int32_t *narrow = ed_alloc(&env, (size_t)count, sizeof *narrow);
+    for (int64_t i = 0; i < count; i++) narrow[i] = (int32_t)wide[i];
+    ed_free(&env, wide);
+    return narrow;
+}
+
+static float *read_floats(const char *name)
+{
+    float *data = ed_alloc(&env, (size_t)tensor(name, ED_ST_F64)->count, sizeof *data);
+    good(ed_safetensors_read_f32(&env, fixture, tensor(name, ED_ST_F64), data));
+    return data;
+}
+
+static ed_representation read_representation(const char *codes, const char *factors)
+{
+    const ed_st_tensor *c = tensor(codes, ED_ST_F32), *f = tensor(factors, ED_ST_I64);
+    return (ed_representation){read_as_is(codes, ED_ST_F32), read_integers(factors), c->dim[0], (int32_t)c->dim[1],
+                               (int32_t)f->dim[1]};
+}
+
+static void free_representation(ed_representation *r)
+{
+    ed_free(&env, (void *)r->codes);
+    ed_free(&env, (void *)r->factors);
+}
+
+static ed_metric_points read_points(const ed_representation *table, const char *factor, const char *first,
+                                    const char *second)
+{
+    const ed_st_tensor *rows = tensor(first, ED_ST_I64);
+    return (ed_metric_points){table,
+                              rows->dim[0],
+                              (int32_t)rows->dim[1],
+                              read_integers(factor),
+                              read_integers(first),
+                              second ? read_integers(second) : NULL};
+}
+
+static void factor_vae_equals_golden(void)
+{
+    ed_representation table = read_representation("table", "table_factors");
+    ed_metric_points train = read_points(&table, "factor_vae_train_factor", "factor_vae_train_rows", NULL);
+    ed_metric_points eval = read_points(&table, "factor_vae_eval_factor", "factor_vae_eval_rows", NULL);
+    int32_t *rows = read_integers("variance_rows");
+    ed_factor_vae_score score;
+    if (good(ed_metric_factor_vae_of(&env, &threaded, rows, tensor("variance_rows", ED_ST_I64)->count, &train, &eval,
+                                     0.05, &score))) {
+        CHECK_NEAR(score.train, golden("factor_vae.train"), 1e-9, "a count");
+        CHECK_NEAR(score.eval, golden("factor_vae.eval"), 1e-9, "a count");
+    }
+    ed_free(&env, rows);
+    ed_metric_points_free(&env, &train);
+    ed_metric_points_free(&env, &eval);
+    free_representation(&table);
+}
+
+static void beta_vae_equals_golden(void)
+{
+    ed_representation table = read_representation("table", "table_factors");
+    ed_metric_points train = read_points(&table, "beta_vae_train_factor", "beta_vae_train_first",
+                                         "beta_vae_train_second");
+    ed_metric_points eval = read_points(&table, "beta_vae_eval_factor", "beta_vae_eval_first", "beta_vae_eval_second");
+    ed_beta_vae_score score;
+    if (good(ed_metric_beta_vae_of(&env, &train, &eval, 1, &score))) {
+        CHECK_NEAR(score.train, golden("beta_vae.train"), 1e-9, "a count");
+        CHECK_NEAR(score.eval, golden("beta_vae.eval"), 1e-9, "a count");
+    }
+    ed_metric_points_free(&env, &train);
+    ed_metric_points_free(&env, &eval);
+    free_representation(&table);
+}
+
+static void information_scores_equal_golden(void)
+{
+    ed_representation train = read_representation("codes", "factors");
+    size_t count = (size_t)(train.size * train.factor_count);
+    double *information = ed_alloc(&env, count, sizeof(double)), *expected, entropy[16], mig, modularity;
+    expected = read_as_is("mutual_information", ED_ST_F64);
+    if (good(ed_metric_mutual_information(&env, &threaded, &train, 20, information, entropy))) {
+        for (size_t i = 0; i < count; i++) CHECK_NEAR(information[i], expected[i], 1e-9, "the same counts");
+        good(ed_metric_mig(&env, information, entropy, train.size, train.factor_count, &mig));
+        good(ed_metric_modularity(&env, information, train.size, train.factor_count, &modularity));
+        CHECK_NEAR(mig, golden("mig"), 1e-9, "the same counts");
+        CHECK_NEAR(modularity, golden("modularity"), 1e-9, "the same counts");
+    }
+    ed_free(&env, information);
+    ed_free(&env, expected);
+    free_representation(&train);
+}
+
+static void dci_equals_golden(void)
+{
+    ed_representation train = read_representation("codes", "factors");
+    ed_representation test = read_representation("codes_test", "factors_test");
+    size_t count = (size_t)(train.size * train.factor_count);
+    double *importance = ed_alloc(&env, count, sizeof *importance);
+    double *expected = read_as_is("dci_importance", ED_ST_F64);
+    ed_dci_score score;
+    if (good(ed_metric_dci(&env, &threaded, &train, &test, NULL, importance, &score))) {
+        for (size_t i = 0; i < count; i++)
+            CHECK_NEAR(importance[i], expected[i], 0.01, "equal splits are chosen among at random");
+        CHECK_NEAR(score.disentanglement, golden("dci.disentanglement"), 0.005, "as above");
+        CHECK_NEAR(score.completeness, golden("dci.completeness"), 0.005, "as above");
+        CHECK_NEAR(score.informativeness_train, golden("dci.informativeness_train"), 0.005, "as above");
+        CHECK_NEAR(score.informativeness_test, golden("dci.informativeness_test"), 0.005, "as above");
+    }
+    ed_free(&env, importance);
+    ed_free(&env, expected);
+    free_representation(&train);
+    free_representation(&test);
+}
+
+/* Column 5 is constant, and the golden explicitness leaves it out. */
+static void drop_constant(ed_representation *r)
+{
+    float *codes = (float *)r->codes;
+    for (int64_t i = 0, to = 0; i < r->n * r->size; i++)
+        if (i % r->size != 5) codes[to++] = codes[i];
+    r->size--;
+}
+
+static void explicitness_equals_golden(void)
+{
+    ed_representation train = read_representation("codes", "factors");
+    ed_representation test = read_representation("codes_test", "factors_test");
+    ed_explicitness_score with, without;
+    if (good(ed_metric_explicitness(&env, &threaded, &train, &test, 1, &with))) {
+        drop_constant(&train);
+        drop_constant(&test);
+        good(ed_metric_explicitness(&env, &threaded, &train, &test, 1, &without));
+        CHECK_NEAR(without.train, golden("explicitness_train"), 1e-4, "the reference stops early");
+        CHECK_NEAR(without.test, golden("explicitness_test"), 1e-4, "the reference stops early");
+        CHECK_NEAR(with.test, without.test, 1e-9, "a constant code tells nothing");
+    }
+    free_representation(&train);
+    free_representation(&test);
+}
+
+static void sap_equals_golden(void)
+{
+    ed_representation train = read_representation("codes", "factors");
+    ed_representation test = read_representation("codes_test", "factors_test");
+    double continuous, discrete;
+    if (good(ed_metric_sap(&env, &threaded, &train, &test, &(ed_sap_options){.continuous = true, .c = 0.01},
+                           &continuous)))
+        CHECK_NEAR(continuous, golden("sap.continuous"), 1e-6, "rounding of f32 codes");
+    if (good(ed_metric_sap(&env, &threaded, &train, &test, NULL, &discrete)))
+        CHECK_NEAR(discrete, golden("sap.discrete"), 1e-6, "counts");
+    free_representation(&train);
+    free_representation(&test);
+}
+
+static void irs_equals_golden(void)
+{
+    ed_representation train = read_representation("codes", "factors");
+    double irs;
+    if (good(ed_metric_irs(&env, &threaded, &train, 0.99, &irs))) CHECK_NEAR(irs, golden("irs"), 1e-6, "f32 means");
+    free_representation(&train);
+}
+
+static void tad_equals_golden(void)
+{
+    ed_representation faces = read_representation("codes", "attributes");
+    ed_tad_score score;
+    if (good(ed_metric_tad(&env, &threaded, &faces, NULL, &score))) {
+        CHECK_NEAR(score.tad, golden("tad"), 1e-9, "counts");
+        CHECK_EQUAL(score.attributes, golden("tad.attributes"));
+    }
+    free_representation(&faces);
+}
+
+static void ssim_equals_golden(void)
+{
+    const ed_st_tensor *t = tensor("image", ED_ST_F64);
+    const ed_json *expected = ed_json_find(scores, "ssim");
+    float *x = read_floats("image"), *y = read_floats("image_noisy");
+    int32_t c = (int32_t)t->dim[1], h = (int32_t)t->dim[2], w = (int32_t)t->dim[3];
+    double per_image[8], published[8], same;
+    if (CHECK(t->dim[0] <= 8) && good(ed_metric_ssim(&env, &threaded, x, y, t->dim[0], c, h, w, NULL, per_image, NULL)))
+        for (int64_t i = 0; i < t->dim[0]; i++)
+            CHECK_NEAR(per_image[i], expected->items[i]->number, 1e-6, "f32 pixels");
+    ed_ssim_options quirk;
+    ed_ssim_defaults(&quirk);
+    quirk.published_axes = true;
+    good(ed_metric_ssim(&env, NULL, x, y, t->dim[0], c, h, w, &quirk, published, NULL));
+    CHECK_THAT(fabs(published[0] - per_image[0]) > 1e-4, "the window's axes make no difference");
+    good(ed_metric_ssim(&env, NULL, x, x, t->dim[0], c, h, w, &quirk, NULL, &same));
+    CHECK_NEAR(same, 1, 1e-12, "equal images");
+    ed_free(&env, x);
+    ed_free(&env, y);
+}
+
+static void frechet_equals_golden(void)
+{
+    const ed_st_tensor *ta = tensor("features_a", ED_ST_F64), *tb = tensor("features_b", ED_ST_F64);
+    double *a = read_as_is("features_a", ED_ST_F64), *b = read_as_is("features_b", ED_ST_F64), distance;
+    ed_gaussian ga = {0}, gb = {0};
+    good(ed_gaussian_create(&env, (int32_t)ta->dim[1], &ga));
+    good(ed_gaussian_create(&env, (int32_t)tb->dim[1], &gb));
+    good(ed_gaussian_add_f64(&env, &threaded, &ga, a, 100)); /* in pieces */
+    good(ed_gaussian_add_f64(&env, &threaded, &ga, a + 100 * ta->dim[1], ta->dim[0] - 100));
+    good(ed_gaussian_add_f64(&env, &threaded, &gb, b, tb->dim[0]));
+    if (good(ed_metric_frechet(&env, &threaded, &ga, &gb, &distance)))
+        CHECK_NEAR(distance, golden("frechet"), 1e-6, "sqrtm's own error");
+    if (good(ed_metric_frechet(&env, &threaded, &ga, &ga, &distance)))
+        CHECK_NEAR(distance, 0, 1e-9, "a set and itself");
+    ed_gaussian_free(&env, &ga);
+    ed_gaussian_free(&env, &gb);
+    ed_free(&env, a);
+    ed_free(&env, b);
+}
+
+/* ---------------------------------------------------------------- made up here */
+
+enum { SIZES = 3, N = 4000, CODES = 5 };
+static const int32_t sizes[SIZES] = {4, 3, 2};
+
+/* A representation whose first codes are the factors, with some noise; the others noise, and a constant. */
+static ed_representation disentangled(double noise)
+{
+    float *codes = ed_alloc(&env, N, CODES * sizeof *codes);
+    int32_t *factors = ed_alloc(&env, N, SIZES * sizeof *factors);
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < CODES; j++)
+            codes[i * CODES + j] = (float)noise * ed_normal(7, ED_RANDOM_DATA, (uint64_t)j, (uint64_t)i);
+        for (int j = 0; j < SIZES; j++) {
+            factors[i * SIZES + j] = (int32_t)ed_below(7, ED_RANDOM_DATA, 100 + (uint64_t)j, (uint64_t)i,
+                                                       (uint32_t)sizes[j]);
+            codes[i * CODES + j] += (float)factors[i * SIZES + j];
+        }
+        codes[i * CODES + CODES - 1] = 0.1f;
+    }
+    return (ed_representation){codes, factors, N, CODES, SIZES};
+}
+
+static void a_disentangled_representation_scores_high(void)
+{
+    ed_representation r = disentangled(0.1), train, test;
+    ed_metric_run run = threaded;
+    run.seed = 5;
+    ed_factor_vae_score factor_vae;
+    ed_beta_vae_score beta_vae;
+    ed_dci_score dci;
+    ed_dci_options options;
+    ed_dci_defaults(&options);
+    options.stages = 20;
+    if (good(ed_metric_factor_vae(&env, &run, &r, NULL, NULL, &factor_vae))) {
+        CHECK_NEAR(factor_vae.eval, 1, 1e-9, "every vote is right");
+        CHECK_EQUAL(factor_vae.active, CODES - 1);
+    }
+    if (good(ed_metric_beta_vae(&env, &run, &r, NULL, NULL, &beta_vae))) CHECK(beta_vae.eval > 0.99);
+    if (good(ed_metric_draw_split(&env, 5, &r, 2000, 1000, &train, &test))) {
+        if (good(ed_metric_dci(&env, &run, &train, &test, &options, NULL, &dci))) CHECK(dci.disentanglement > 0.9);
+        ed_metric_samples_free(&env, &train);
+        ed_metric_samples_free(&env, &test);
+    }
+    free_representation(&r);
+}
+
+static void draws_hold_what_they_promise(void)
+{
+    ed_representation r = disentangled(0.1), train, test;
+    ed_metric_points p, pairs;
+    if (good(ed_metric_draw_points(&env, 1, ED_STREAM_FACTOR_VAE_TRAIN, &r, 200, 8, false, &p)) &&
+        good(ed_metric_draw_points(&env, 1, ED_STREAM_BETA_VAE_TRAIN, &r, 200, 8, true, &pairs))) {
+        bool same = true;
+        for (int64_t i = 0; i < 200 * 8; i++) {
+            int32_t f = p.factor[i / 8], g = pairs.factor[i / 8];
+            same = same && r.factors[p.first[i] * SIZES + f] == r.factors[p.first[i / 8 * 8] * SIZES + f];
+            same = same && r.factors[pairs.first[i] * SIZES + g] == r.factors[pairs.second[i] * SIZES + g];
+        }
+        CHECK_THAT(same, "rows of a point differ in the factor that is fixed");
+        ed_metric_points_free(&env, &p);
+        ed_metric_points_free(&env, &pairs);
+    }
+    if (good(ed_metric_draw_split(&env, 1, &r, 6000, 2000, &train, &test))) { /* more than there are: 3 to 1 */
+        CHECK_EQUAL(train.n, 3000);
+        CHECK_EQUAL(test.n, 1000);
+        ed_metric_samples_free(&env, &train);
+        ed_metric_samples_free(&env, &test);
+    }
+    free_representation(&r);
+}
+
+static void scores_do_not_depend_on_the_threads(void)
+{
+    ed_representation r = disentangled(0.7), train, test;
+    ed_dci_options options;
+    ed_dci_defaults(&options);
+    options.stages = 10;
+    double importance[2][CODES * SIZES];
+    ed_dci_score dci[2];
+    ed_factor_vae_score votes[2];
+    const ed_metric_run *runs[2] = {NULL, &threaded};
+    if (good(ed_metric_draw_split(&env, 1, &r, 1000, 500, &train, &test))) {
+        for (int i = 0; i < 2; i++) {
+            good(ed_metric_dci(&env, runs[i], &train, &test, &options, importance[i], &dci[i]));
+            good(ed_metric_factor_vae(&env, runs[i], &train, &test, NULL, &votes[i]));
+        }
+        CHECK(memcmp(importance[0], importance[1], sizeof importance[0]) == 0);
+        CHECK(memcmp(&dci[0], &dci[1], sizeof dci[0]) == 0);
+        CHECK(votes[0].train == votes[1].train && votes[0].eval == votes[1].eval);
+        ed_metric_samples_free(&env, &train);
+        ed_metric_samples_free(&env, &test);
+    }
+    free_representation(&r);
+}
+
+static void psnr_follows_from_mse(void)
+{
+    float x[6] = {0, 0, 0, 1, 1, 1}, y[6] = {0.5f, 0, -0.5f, 1, 1, 2};
+    double mse[2], psnr[2], mean;
+    good(ed_metric_mse(&env, x, y, 2, 3, mse, &mean));
+    good(ed_metric_psnr(&env, x, y, 2, 3, 2, psnr, NULL));
+    CHECK_NEAR(mse[0], 0.5 / 3, 1e-12, "by hand");
+    CHECK_NEAR(mean, 1.5 / 6, 1e-12, "by hand");
+    CHECK_NEAR(psnr[1], 10 * log10(12), 1e-12, "by hand");
+    good(ed_metric_psnr(&env, x, x, 2, 3, 2, NULL, &mean));
+    CHECK(isinf(mean) && mean > 0);
+}
+
+static void eigenvalues_agree_with_jacobi_and_the_trace(void)
+{
+    enum { S = 40 };
+    static double a[S * S], b[S * S], vectors[S * S];
+    double values[S], jacobi[S], trace = 0, sum = 0, worst = 0;
+    for (int i = 0; i < S; i++)
+        for (int j = 0; j <= i; j++)
+            a[i * S + j] = a[j * S + i] = (double)ed_normal(3, ED_RANDOM_DATA, 0, (uint64_t)(i * S + j));
+    memcpy(b, a, sizeof a);
+    for (int i = 0; i < S; i++) trace += a[i * S + i];
+    if (!good(ed_eigenvalues(&env, a, S, values)) || !good(ed_eigen_jacobi(&env, b, S, jacobi, vectors))) return;
+    for (int i = 0; i < S; i++) {
+        double nearest = INFINITY;
+        for (int j = 0; j < S; j++) nearest = fmin(nearest, fabs(values[i] - jacobi[j]));
+        worst = fmax(worst, nearest);
+        sum += values[i];
+    }
+    CHECK_NEAR(worst, 0, 1e-12, "two algorithms");
+    CHECK_NEAR(sum, trace, 1e-12, "the trace");
+}
+
+static void a_distance_of_few_samples_is_finite(void)
+{
+    enum { S = 20 };
+    float rows[5 * S];
+    double distance;
+    ed_gaussian a = {0}, b = {0};
+    good(ed_gaussian_create(&env, S, &a));
+    good(ed_gaussian_create(&env, S, &b));
+    ed_fill_normal(1, ED_RANDOM_DATA, 0, 0, 5 * S, rows);
+    good(ed_gaussian_add(&env, NULL, &a, rows, 5)); /* rank 4 of 20 */
+    for (int i = 0; i < 5 * S; i++) rows[i] += 1;
+    good(ed_gaussian_add(&env, NULL, &b, rows, 5));
+    if (good(ed_metric_frechet(&env, NULL, &a, &b, &distance)))
+        CHECK_NEAR(distance, S, 1e-3, "the same spread, shifted by 1 in every direction; f32 features");
+    ed_gaussian_free(&env, &a);
+    ed_gaussian_free(&env, &b);
+}
+
+static void tokens_become_their_first_component(void)
+{
+    enum { ROWS = 50, DIM = 3 };
+    float tokens[ROWS * 2 * DIM], codes[ROWS * 2];
+    for (int i = 0; i < ROWS; i++)
+        for (int a = 0; a < DIM; a++) {
+            tokens[i * 6 + a] = (float)i * (a == 1 ? 2.0f : 0.5f) + 7; /* along (0.5, 2, 0.5) */
+            tokens[i * 6 + 3 + a] = a == 2 ? -(float)i : 1;            /* against the third axis */
+        }
+    if (!good(ed_metric_reduce_tokens(&env, &threaded, tokens, ROWS, 2, DIM, codes))) return;
+    CHECK_NEAR(codes[2 * 10] - codes[0], 10 * sqrt(4.5), 1e-4, "f32 tokens");
+    CHECK_NEAR(codes[2 * 10 + 1] - codes[1], -10, 1e-4, "f32 tokens");
+}
+
+static bool stop_at_half(void *user, const char *activity, int64_t done, int64_t total)
+{
+    (void)activity;
+    *(int64_t *)user = done;
+    return 2 * done < total;
+}
+
+static void a_run_can_be_stopped(void)
+{
+    ed_representation r = disentangled(0.1);
+    int64_t reached = 0;
+    ed_metric_run run = {.progress = stop_at_half, .user = &reached};
+    ed_factor_vae_score score;
+    ed_dci_score dci;
+    CHECK_EQUAL(ed_metric_factor_vae(&env, &run, &r, NULL, NULL, &score), ENCDIFF_CANCELLED);
+    CHECK(reached >= 5000 && reached < 6000);
+    CHECK_EQUAL(ed_metric_dci(&env, &run, &r, &r, NULL, NULL, &dci), ENCDIFF_CANCELLED);
+    CHECK(2 * reached < 3 * 100 * 9);
+    atomic_bool cancel = true;
+    env.cancel = &cancel;
+    CHECK_EQUAL(ed_metric_dci(&env, &threaded, &r, &r, NULL, NULL, &dci), ENCDIFF_CANCELLED);
+    env.cancel = NULL;
+    free_representation(&r);
+}
+
+static void what_cannot_be_scored_is_named(void)
+{
+    ed_representation r = disentangled(0.1), narrow = r;
+    double value, information[CODES * SIZES], entropy[SIZES];
+    ed_dci_score dci;
+    ed_tad_score tad;
+    narrow.size = CODES - 1;
+    CHECK_EQUAL(ed_metric_dci(&env, NULL, &r, &narrow, NULL, NULL, &dci), ENCDIFF_ERROR_SHAPE);
+    CHECK_EQUAL(ed_metric_tad(&env, NULL, &r, NULL, &tad), ENCDIFF_ERROR_SHAPE);
+    ((float *)r.codes)[3 * CODES + 2] = NAN;
+    CHECK_EQUAL(ed_metric_irs(&env, NULL, &r, 0.99, &value), ENCDIFF_ERROR_NUMERIC);
+    CHECK_THAT(strstr(env.message, "code 2 of sample 3"), "%s", env.message);
+    ((float *)r.codes)[3 * CODES + 2] = 0;
+    for (int i = 0; i < N; i++) ((int32_t *)r.factors)[i * SIZES + 1] = 6;
+    CHECK_EQUAL(ed_metric_dci(&env, NULL, &r, &r, NULL, NULL, &dci), ENCDIFF_ERROR_SHAPE);
+    CHECK_THAT(strstr(env.message, "factor 1"), "%s", env.message);
+    good(ed_metric_mutual_information(&env, NULL, &r, 20, information, entropy));
+    CHECK_EQUAL(ed_metric_mig(&env, information, entropy, CODES, SIZES, &value), ENCDIFF_ERROR_SHAPE);
+    free_representation(&r);
+}
+
+int main(int argc, char **argv)
+{
+    static const test_case cases[] = {
+        TEST(factor_vae_equals_golden),
+        TEST(beta_vae_equals_golden),
+        TEST(information_scores_equal_golden),
+        TEST(dci_equals_golden),
+        TEST(explicitness_equals_golden),
+        TEST(sap_equals_golden),
+        TEST(irs_equals_golden),
+        TEST(tad_equals_golden),
+        TEST(ssim_equals_golden),
+        TEST(frechet_equals_golden),
+        TEST(a_disentangled_representation_scores_high),
+        TEST(draws_hold_what_they_promise),
+        TEST(scores_do_not_depend_on_the_threads),
+        TEST(psnr_follows_from_mse),
+        TEST(eigenvalues_agree_with_jacobi_and_the_trace),
+        TEST(a_distance_of_few_samples_is_finite),
+        TEST(tokens_become_their_first_component),
+        TEST(a_run_can_be_stopped),
+        TEST(what_cannot_be_scored_is_named),
+    };
+    ed_memory_init(&memory, NULL);
+    env = (ed_env){.memory = &memory};
+    test_state.name = "set-up";
+    if (!open_fixture() || !good(ed_pool_create(&env, 2, &threaded.pool))) return 1;
+    int result = test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+    ed_pool_free(&env, threaded.pool);
+    ed_json_free(&env, scores);
+    ed_safetensors_close(&env, fixture);
+    if (atomic_load(&memory.in_use) == 0) return result;
+    printf("FAILED: %zu bytes were not freed\n", atomic_load(&memory.in_use));
+    return 1;
+}
