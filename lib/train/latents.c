@@ -37,6 +37,11 @@ encdiff_status ed_latent_cache_create(ed_env *env, int64_t images, size_t floats
     return ENCDIFF_OK;
 }
 
+void ed_latent_cache_clear(ed_latent_cache *cache)
+{
+    if (cache) memset(cache->known, 0, (size_t)cache->images);
+}
+
 void ed_latent_cache_free(ed_env *env, ed_latent_cache *cache)
 {
     if (!cache) return;

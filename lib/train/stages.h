@@ -5,8 +5,9 @@
  *   stage_autoencoder.c   autoencoder and discriminator: losses and gradients of one batch
  *   stage_encdiff.c       encoder and U-Net: losses and gradients of one batch
  *   trainer.c             batches, schedules, updates, reports
+ *   latents.c             latents of a batch, kept by index
  *   checkpoint.c          saving and exact resuming
- *   log.c pictures.c      train.csv, train.jsonl, grids
+ *   log.c pictures.c      loss curves, grids
  *
  * A stage has one set of graphs per rank, for that rank's shard of the batch. Called by api; calls model, diffusion,
  * data.

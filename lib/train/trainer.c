@@ -196,24 +196,27 @@ static encdiff_status open_loader(ed_trainer *t)
     if (t->loader) return ENCDIFF_OK;
     if (!t->dataset) return ed_fail(t->env, ENCDIFF_ERROR_STATE, "the trainer has no dataset");
     ed_loader_options options = {
-        .batch = t->options.batch, .seed = t->options.seed, .shuffle = true, .start = (uint64_t)t->samples};
+        .batch = (int)t->options.batch, .seed = t->options.seed, .cursor = t->samples, .floats = true};
     return ed_loader_create(t->env, t->dataset, &options, &t->loader);
 }
 
 /* Images, and with them the numbers that the stage draws. indices: of the images in the dataset, or NULL. */
 static encdiff_status next_batch(ed_trainer *t, const int64_t **indices)
 {
-    ed_loader_batch batch;
+    int64_t n = t->options.batch;
+    ed_dataset_info info;
+    ed_batch batch;
     ED_TRY(open_loader(t));
     ED_TRY(ed_loader_next(t->env, t->loader, &batch));
-    ED_TRY(reserve(t, batch.n));
+    ED_TRY(reserve(t, n));
+    ed_dataset_get_info(t->dataset, &info);
     size_t side = (size_t)t->networks->config.image.resolution;
-    ed_pixels_to_f32(batch.images, (size_t)batch.n * side * side * 3, t->images);
-    t->report.wait_seconds += batch.wait_seconds;
-    t->report.epoch = (int64_t)batch.epoch;
+    memcpy(t->images, batch.floats, (size_t)n * side * side * 3 * sizeof(float));
+    t->report.wait_seconds += batch.waited;
+    t->report.epoch = (int64_t)((batch.cursor - 1) / (uint64_t)info.size);
+    t->samples = batch.cursor;
     *indices = batch.indices;
-    t->samples += batch.n;
-    return draw_random(t, batch.n, is_encdiff(t), true);
+    return draw_random(t, n, is_encdiff(t), true);
 }
 
 static encdiff_status given_batch(ed_trainer *t, const ed_given *g)

@@ -54,9 +54,9 @@ typedef struct ed_trainer {
     size_t capacity; /* images these have room for */
     ed_latent_cache *cache;
 
-    int64_t step;    /* updates done */
-    int64_t batches; /* batches seen: the random numbers' step */
-    int64_t samples; /* images taken from the loader */
+    int64_t step;     /* updates done */
+    int64_t batches;  /* batches seen: the random numbers' step */
+    uint64_t samples; /* images taken from the loader */
     ed_train_report report;
     double clock; /* of the last update */
     ed_train_log *log;
@@ -89,12 +89,14 @@ encdiff_status ed_trainer_resume(ed_trainer *trainer, const char *path);
 
 /* latents.c: latents of a batch, cached by dataset index where asked. */
 encdiff_status ed_latent_cache_create(ed_env *env, int64_t images, size_t floats, ed_latent_cache **out);
+void ed_latent_cache_clear(ed_latent_cache *cache); /* forget all; NULL is fine */
 void ed_latent_cache_free(ed_env *env, ed_latent_cache *cache);
 /* Fill trainer->latents for images in trainer->images; indices NULL: not cached. Sets the scale factor at the first
  * batch. */
 encdiff_status ed_trainer_latents(ed_trainer *trainer, int64_t n, const int64_t *indices);
 
-/* log.c: train.csv and train.jsonl, a row per logged step; rows after `step` are dropped on opening. */
+/* log.c: <stage>.csv and <stage>.jsonl, a row per logged step; rows after `step` are dropped on opening. */
+const char *ed_stage_name(ed_stage stage); /* "autoencoder", "encdiff" */
 encdiff_status ed_train_log_open(ed_env *env, const char *folder, ed_stage stage, int64_t step, ed_train_log **out);
 encdiff_status ed_train_log_add(ed_env *env, ed_train_log *log, const ed_train_report *report);
 void ed_train_log_close(ed_env *env, ed_train_log *log);

@@ -1,0 +1,230 @@
+/* A model file: published tensors, the configuration and what training measured in the metadata. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "model/weights.h"
+
+/* ---------------------------------------------------------------- writing */
+
+typedef struct source {
+    const ed_params *params;
+    const float *values;
+    ed_tensor_ref ref;
+} source;
+
+static encdiff_status fill(ed_env *env, void *user, void *buffer)
+{
+    (void)env;
+    const source *s = user;
+    ed_params_to_published(s->params, s->values, s->ref, buffer);
+    return ENCDIFF_OK;
+}
+
+/* The list owns `pointer` from here on, also on failure. */
+static encdiff_status own(ed_env *env, ed_weight_list *list, void *pointer)
+{
+    if (!pointer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = ed_reserve(env, &list->owned, &list->owned_capacity, list->owned_count + 1,
+                                       sizeof *list->owned);
+    if (status != ENCDIFF_OK)
+        ed_free(env, pointer);
+    else
+        list->owned[list->owned_count++] = pointer;
+    return status;
+}
+
+void ed_weight_list_free(ed_env *env, ed_weight_list *list)
+{
+    for (size_t i = 0; i < list->owned_count; i++) ed_free(env, list->owned[i]);
+    ed_free(env, list->owned);
+    ed_free(env, list->items);
+    *list = (ed_weight_list){0};
+}
+
+static encdiff_status add_item(ed_env *env, ed_weight_list *list, char *name, ed_st_item item)
+{
+    ED_TRY(own(env, list, name));
+    ED_TRY(ed_reserve(env, &list->items, &list->capacity, list->count + 1, sizeof *list->items));
+    item.name = name;
+    list->items[list->count++] = item;
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_params *params, const float *values,
+                                  const char *prefix)
+{
+    char name[320];
+    for (size_t i = 0; i < params->count; i++)
+        for (int piece = 0; piece < params->items[i].pieces; piece++) {
+            source *s = ed_alloc(env, 1, sizeof *s);
+            ED_TRY(own(env, list, s));
+            *s = (source){params, values, {(int)i, piece}};
+            ed_shape shape = ed_params_tensor_shape(params, s->ref);
+            ed_st_item item = {.type = ED_ST_F32, .rank = shape.rank, .fill = fill, .user = s};
+            memcpy(item.dim, shape.dim, sizeof shape.dim);
+            ed_params_tensor_name(params, s->ref, name, sizeof name);
+            ED_TRY(add_item(env, list, ed_format(env, "%s%s", prefix, name), item));
+        }
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_weight_list_add_array(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
+                                        int64_t count, const void *data)
+{
+    return add_item(env, list, ed_strdup(env, name),
+                    (ed_st_item){.type = type, .rank = 1, .dim = {count}, .data = data});
+}
+
+encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, const ed_networks *n)
+{
+    for (int set = 0; set < ED_SET_LPIPS; set++)
+        ED_TRY(ed_weight_list_add(env, list, &n->sets[set], n->sets[set].values, ""));
+    if (n->unet_ema) ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_UNET], n->unet_ema, "ema."));
+    if (n->encoder_ema) ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_ENCODER], n->encoder_ema, "ema."));
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_networks_metadata(ed_networks *n, ed_text text[4], ed_st_pair *pairs, size_t *count)
+{
+    static const char *const keys[] = {ED_META_FORMAT, ED_META_CONFIG, ED_META_STEPS, ED_META_SCALE};
+    ED_TRY(ed_text_add(n->env, &text[0], "1"));
+    ED_TRY(ed_config_print(n->env, &n->config, false, &text[1]));
+    ED_TRY(ed_text_add(n->env, &text[2], "%lld", (long long)n->steps));
+    ED_TRY(ed_text_add(n->env, &text[3], "%.9g", (double)n->scale_factor));
+    *count = n->scale_known ? 4 : 3;
+    for (size_t i = 0; i < *count; i++) pairs[i] = (ed_st_pair){keys[i], text[i].data};
+    return ENCDIFF_OK;
+}
+
+/* To a file, or to memory where `path` is NULL. */
+static encdiff_status save(ed_networks *n, const char *path, uint8_t **data, size_t *size)
+{
+    ed_weight_list list = {0};
+    ed_text text[4] = {{0}};
+    ed_st_pair pairs[4];
+    size_t count = 0;
+    encdiff_status status = ed_networks_metadata(n, text, pairs, &count);
+    if (status == ENCDIFF_OK) status = ed_weight_list_add_networks(n->env, &list, n);
+    if (status == ENCDIFF_OK)
+        status = path ? ed_safetensors_write(n->env, path, list.items, list.count, pairs, count)
+                      : ed_safetensors_write_memory(n->env, list.items, list.count, pairs, count, data, size);
+    for (int i = 0; i < 4; i++) ed_text_free(n->env, &text[i]);
+    ed_weight_list_free(n->env, &list);
+    return status;
+}
+
+encdiff_status ed_networks_save(ed_networks *n, const char *path) { return save(n, path, NULL, NULL); }
+
+encdiff_status ed_networks_save_memory(ed_networks *n, uint8_t **data, size_t *size)
+{
+    return save(n, NULL, data, size);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+static encdiff_status check_shape(ed_env *env, const char *file_name, const ed_st_tensor *tensor, const ed_shape *shape)
+{
+    bool same = tensor->rank == shape->rank;
+    for (int i = 0; same && i < shape->rank; i++) same = tensor->dim[i] == shape->dim[i];
+    if (same) return ENCDIFF_OK;
+    char wanted[64], found[64];
+    ed_shape has = {.rank = ED_MIN(tensor->rank, ED_MAX_RANK)};
+    memcpy(has.dim, tensor->dim, (size_t)has.rank * sizeof has.dim[0]);
+    return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is %s%s, the configuration needs %s", file_name,
+                   tensor->name, ed_shape_text(&has, found), tensor->rank > ED_MAX_RANK ? " and more" : "",
+                   ed_shape_text(shape, wanted));
+}
+
+static encdiff_status load_tensor(ed_env *env, const ed_safetensors *file, const char *file_name,
+                                  const ed_st_tensor *tensor, const ed_params *params, ed_tensor_ref ref, float *values)
+{
+    ed_shape shape = ed_params_tensor_shape(params, ref);
+    ED_TRY(check_shape(env, file_name, tensor, &shape));
+    float *buffer = ed_alloc(env, (size_t)tensor->count, sizeof *buffer);
+    if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = ed_safetensors_read_f32(env, file, tensor, buffer);
+    for (int64_t i = 0; i < tensor->count && status == ENCDIFF_OK; i++)
+        if (!isfinite(buffer[i]))
+            status = ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: tensor %s, element %lld, is %g", file_name, tensor->name,
+                             (long long)i, (double)buffer[i]);
+    if (status == ENCDIFF_OK) ed_params_from_published(params, values, ref, buffer);
+    ed_free(env, buffer);
+    return status;
+}
+
+encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const char *file_name, const ed_params *params,
+                              float *values, const char *prefix, bool optional, bool *found)
+{
+    char name[320], full[360];
+    if (found) *found = params->count > 0;
+    for (size_t i = 0; i < params->count; i++)
+        for (int piece = 0; piece < params->items[i].pieces; piece++) {
+            ed_tensor_ref ref = {(int)i, piece};
+            ed_params_tensor_name(params, ref, name, sizeof name);
+            snprintf(full, sizeof full, "%s%s", prefix, name);
+            const ed_st_tensor *tensor = ed_safetensors_find(file, full);
+            if (!tensor && optional && i == 0 && piece == 0) {
+                if (found) *found = false;
+                return ENCDIFF_OK;
+            }
+            if (!tensor) return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is missing", file_name, full);
+            ED_TRY(load_tensor(env, file, file_name, tensor, params, ref, values));
+        }
+    return ENCDIFF_OK;
+}
+
+/* Room for an average, filled from "ema.*" when the file has it. */
+static encdiff_status load_average(ed_env *env, const ed_safetensors *file, const char *file_name,
+                                   const ed_params *params, float **ema)
+{
+    bool found;
+    *ema = ed_alloc(env, ED_MAX(params->total, 1), sizeof **ema);
+    if (!*ema) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = ed_params_load(env, file, file_name, params, *ema, "ema.", true, &found);
+    if (status != ENCDIFF_OK || !found) {
+        ed_free(env, *ema);
+        *ema = NULL;
+    }
+    return status;
+}
+
+static encdiff_status load_numbers(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *n)
+{
+    const char *scale = ed_safetensors_metadata(file, ED_META_SCALE),
+               *steps = ed_safetensors_metadata(file, ED_META_STEPS);
+    if (scale) {
+        n->scale_factor = strtof(scale, NULL);
+        n->scale_known = true;
+        if (!isfinite(n->scale_factor) || n->scale_factor <= 0)
+            return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: metadata %s is \"%.40s\", not a positive number", name,
+                           ED_META_SCALE, scale);
+    }
+    n->steps = steps ? strtoll(steps, NULL, 10) : 0;
+    if (n->steps < 0)
+        return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: metadata %s is \"%.40s\"", name, ED_META_STEPS, steps);
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *n)
+{
+    const char *text = ed_safetensors_metadata(file, ED_META_CONFIG);
+    if (!text)
+        return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no %s in the metadata: not a model of this library", name,
+                       ED_META_CONFIG);
+    ed_json *json = NULL;
+    ed_config config;
+    ED_TRY(ed_json_parse(env, name, text, strlen(text), &json));
+    encdiff_status status = ed_config_read(env, json, &config);
+    ed_json_free(env, json);
+    ED_TRY(status);
+    ED_TRY(ed_networks_create(env, &config, 0, n));
+    for (int set = 0; set < ED_SET_LPIPS && status == ENCDIFF_OK; set++)
+        status = ed_params_load(env, file, name, &n->sets[set], n->sets[set].values, "", set == ED_SET_DISCRIMINATOR,
+                                NULL);
+    if (status == ENCDIFF_OK) status = load_average(env, file, name, &n->sets[ED_SET_UNET], &n->unet_ema);
+    if (status == ENCDIFF_OK) status = load_average(env, file, name, &n->sets[ED_SET_ENCODER], &n->encoder_ema);
+    if (status == ENCDIFF_OK) status = load_numbers(env, file, name, n);
+    if (status != ENCDIFF_OK) ed_networks_free(n);
+    return status;
+}

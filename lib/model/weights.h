@@ -1,0 +1,45 @@
+/* Networks to and from safetensors, under the published names and in PyTorch's layout. */
+#ifndef ED_WEIGHTS_H
+#define ED_WEIGHTS_H
+
+#include "io/safetensors.h"
+#include "model/networks.h"
+
+/* A growing list of tensors to write; names and fill arguments belong to it. */
+typedef struct ed_weight_list {
+    ed_st_item *items;
+    size_t count, capacity;
+    void **owned; /* names and arguments */
+    size_t owned_count, owned_capacity;
+} ed_weight_list;
+
+void ed_weight_list_free(ed_env *env, ed_weight_list *list);
+/* Every tensor of a set as `prefix` + published name; `values` is laid out like the set's. */
+encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_params *params, const float *values,
+                                  const char *prefix);
+/* A plain array of the list's own layout, borrowed. */
+encdiff_status ed_weight_list_add_array(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
+                                        int64_t count, const void *data);
+/* The networks' tensors: all sets but LPIPS, and the averages as "ema." + name. */
+encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, const ed_networks *networks);
+
+/* Metadata keys of a model file. */
+#define ED_META_FORMAT "encdiff.format"      /* "1" */
+#define ED_META_CONFIG "encdiff.config"      /* the configuration's JSON */
+#define ED_META_SCALE "encdiff.scale_factor" /* %.9g; absent until known */
+#define ED_META_STEPS "encdiff.steps"        /* of the encdiff stage */
+
+encdiff_status ed_networks_save(ed_networks *networks, const char *path);
+encdiff_status ed_networks_save_memory(ed_networks *networks, uint8_t **data, size_t *size);
+/* The metadata shared by model files and checkpoints; `text` owns the strings that `pairs` (at least 4) points to. */
+encdiff_status ed_networks_metadata(ed_networks *networks, ed_text text[4], ed_st_pair *pairs, size_t *count);
+/* Networks from an open file. On failure nothing is owned. */
+encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *networks);
+/*
+ * Fill a set from the tensors `prefix` + published name. Every tensor must be there with its shape and finite;
+ * `optional`: where none is there nothing happens and *found is false.
+ */
+encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const char *file_name, const ed_params *params,
+                              float *values, const char *prefix, bool optional, bool *found);
+
+#endif
