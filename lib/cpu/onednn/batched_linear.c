@@ -5,7 +5,8 @@ static ed_layer describe(const ed_graph *graph, ed_value x, ed_value y, int64_t 
 {
     const int64_t *xd = ed_graph_shape(graph, x)->dim, *yd = ed_graph_shape(graph, y)->dim;
     *groups = xd[1];
-    return (ed_layer){.rows = xd[0], .in = xd[2], .out = yd[2], .ldx = xd[1] * xd[2], .ldy = yd[1] * yd[2]};
+    return (ed_layer){
+        .rows = xd[0], .in = xd[2], .out = yd[2], .ldx = xd[1] * xd[2], .ldy = yd[1] * yd[2], .ldw = xd[2]};
 }
 
 /* x w b -> y */
@@ -28,7 +29,7 @@ static encdiff_status run_batched_linear_grad_input(const ed_call *call)
     const float *dy = call->in[0], *w = call->in[1];
     float *dx = call->out[0];
     for (int64_t k = 0; k < groups; k++, dy += l.out, w += l.out * l.in, dx += l.in)
-        ED_TRY(ed_layer_grad_input(call->env, &l, dy, w, l.in, dx));
+        ED_TRY(ed_layer_grad_input(call->env, &l, dy, w, dx));
     return ENCDIFF_OK;
 }
 

@@ -18,6 +18,20 @@ static bool prefers_primitive(const ed_conv *g)
     return !ed_conv_is_product(g) && g->oh * g->ow >= 144 && g->o % 8 == 0;
 }
 
+/* Scratch of patches: a block of them, then a block of products where those do not go to y directly. */
+static size_t patches_size(const ed_conv *g)
+{
+    if (ed_conv_is_product(g)) return 0;
+    ed_band bands[ED_MAX_BANDS];
+    size_t most = 0;
+    for (int i = 0, count = ed_conv_bands(g, bands); i < count; i++) {
+        int64_t block = ed_conv_block(&bands[i].g);
+        size_t size = ed_part(block, bands[i].g.patch) + (ed_band_is_whole(&bands[i]) ? 0 : ed_part(block, g->o));
+        most = ED_MAX(most, size);
+    }
+    return most;
+}
+
 static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state)
 {
     ed_conv g = describe(graph, node);
@@ -25,25 +39,52 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
     if (prefers_primitive(&g))
         ED_TRY(ed_direct_create(env, &g, ED_DIRECT_FORWARD, node->in[2] != ED_NONE, node->in[3] != ED_NONE, &direct));
     *state = direct;
-    if (direct)
-        *scratch = ed_direct_scratch(direct);
-    else
-        *scratch = ed_conv_is_product(&g) ? 0 : (size_t)(ed_conv_block(&g) * g.patch) * sizeof(float);
+    *scratch = direct ? ed_direct_scratch(direct) : patches_size(&g) * sizeof(float);
+    return ENCDIFF_OK;
+}
+
+/* Put rows of products where their pixels are, with bias and residual. */
+static void scatter(const ed_band *band, int64_t first, int64_t rows, const float *packed, const float *b,
+                    const float *r, float *y)
+{
+    const int64_t o = band->g.o;
+    for (int64_t done = 0, offset, run; done < rows; done += run) {
+        run = ed_band_run(band, first + done, rows - done, &offset);
+        for (int64_t i = 0; i < run; i++, packed += o, offset += o)
+            for (int64_t j = 0; j < o; j++) y[offset + j] = packed[j] + (b ? b[j] : 0) + (r ? r[offset + j] : 0);
+    }
+}
+
+static encdiff_status run_band(const ed_call *call, const ed_band *band)
+{
+    const ed_conv *g = &band->g;
+    const float *x = call->in[0], *w = (const float *)call->in[1] + band->weights, *b = call->in[2], *r = call->in[3];
+    float *y = call->out[0], *col = call->scratch;
+    bool whole = ed_band_is_whole(band);
+    int64_t block = ed_conv_block(g);
+    float *packed = col + ed_part(block, g->patch);
+    for (int64_t first = 0; first < g->pixels; first += block) {
+        int64_t rows = ED_MIN(block, g->pixels - first), at = first * g->o;
+        ed_layer l = {rows, g->patch, g->o, g->patch, g->o, band->kernel};
+        ed_im2col(g, x, first, rows, col, g->patch);
+        if (whole) {
+            ED_TRY(ed_layer_forward(call->env, &l, col, w, b, r ? r + at : NULL, y + at));
+        } else {
+            ED_TRY(ed_layer_forward(call->env, &l, col, w, NULL, NULL, packed));
+            scatter(band, first, rows, packed, b, r, y);
+        }
+    }
     return ENCDIFF_OK;
 }
 
 static encdiff_status run_patches(const ed_call *call, const ed_conv *g)
 {
-    bool product = ed_conv_is_product(g);
-    int64_t block = product ? g->pixels : ed_conv_block(g);
-    const float *x = call->in[0], *r = call->in[3];
-    float *y = call->out[0];
-    for (int64_t first = 0; first < g->pixels; first += block) {
-        ed_layer l = {ED_MIN(block, g->pixels - first), g->patch, g->o, g->patch, g->o};
-        if (!product) ed_im2col(g, x, first, l.rows, call->scratch, g->patch);
-        ED_TRY(ed_layer_forward(call->env, &l, product ? x : call->scratch, call->in[1], call->in[2],
-                                r ? r + first * g->o : NULL, y + first * g->o));
+    if (ed_conv_is_product(g)) {
+        ed_layer l = {g->pixels, g->patch, g->o, g->patch, g->o, g->patch};
+        return ed_layer_forward(call->env, &l, call->in[0], call->in[1], call->in[2], call->in[3], call->out[0]);
     }
+    ed_band bands[ED_MAX_BANDS];
+    for (int i = 0, count = ed_conv_bands(g, bands); i < count; i++) ED_TRY(run_band(call, &bands[i]));
     return ENCDIFF_OK;
 }
 

@@ -99,3 +99,62 @@ void ed_col2im(const ed_conv *g, const float *col, int64_t first, int64_t rows, 
         }
     }
 }
+
+/* ---------------------------------------------------------------- bands */
+
+/* The rows of the kernel that meet the image under output row y: from .. to-1. */
+static void taps(const ed_conv *g, int64_t y, int64_t *from, int64_t *to)
+{
+    int64_t line = y * g->stride - g->top;
+    *from = ED_MIN(ED_MAX(-line, 0), g->kh);
+    *to = ED_MAX(ED_MIN(g->h - line, g->kh), *from);
+}
+
+static ed_band make_band(const ed_conv *g, int64_t y, int64_t rows, int64_t from, int64_t to)
+{
+    ed_band band = {.g = *g, .weights = from * g->kw * g->c, .kernel = g->patch};
+    band.output = y * g->ow * g->o, band.image = g->oh * g->ow * g->o;
+    band.g.top = g->top - from - y * g->stride;
+    band.g.oh = rows, band.g.kh = to - from;
+    band.g.pixels = g->n * rows * g->ow;
+    band.g.patch = band.g.kh * g->kw * g->c;
+    return band;
+}
+
+int ed_conv_bands(const ed_conv *g, ed_band bands[ED_MAX_BANDS])
+{
+    int count = 0;
+    int64_t work = 0, least = 8; /* pixels of a band that are worth packing the weights for */
+    for (int64_t y = 0, next, from, to; y < g->oh; y = next) {
+        taps(g, y, &from, &to);
+        for (next = y + 1; next < g->oh; next++) {
+            int64_t f, t;
+            taps(g, next, &f, &t);
+            if (f != from || t != to) break;
+        }
+        if (count == ED_MAX_BANDS || from == to || g->n * (next - y) * g->ow < least) goto whole;
+        bands[count++] = make_band(g, y, next - y, from, to);
+        work += (next - y) * (to - from);
+    }
+    if (work * 10 <= g->oh * g->kh * 9) return count;
+whole:
+    bands[0] = make_band(g, 0, g->oh, 0, g->kh);
+    return 1;
+}
+
+bool ed_band_is_whole(const ed_band *band) { return band->g.oh * band->g.ow * band->g.o == band->image; }
+
+int64_t ed_band_run(const ed_band *band, int64_t first, int64_t rows, int64_t *offset)
+{
+    int64_t each = band->g.oh * band->g.ow, at = first % each;
+    *offset = first / each * band->image + band->output + at * band->g.o;
+    return ED_MIN(each - at, rows);
+}
+
+void ed_band_gather(const ed_band *band, const float *y, int64_t first, int64_t rows, float *packed, int64_t pitch)
+{
+    for (int64_t done = 0, offset, run; done < rows; done += run) {
+        run = ed_band_run(band, first + done, rows - done, &offset);
+        ed_copy_rows(run, band->g.o, y + offset, band->g.o, packed + done * pitch, pitch);
+    }
+}

@@ -20,25 +20,26 @@ encdiff_status ed_gemm(ed_env *env, char transa, char transb, int64_t m, int64_t
  * where the product is long enough to win it back.
  */
 static inline int64_t ed_pitch(int64_t columns) { return columns % 64 ? columns : columns + 16; }
+/* Floats of a part of scratch, so that the next part is aligned as well. */
+static inline size_t ed_part(int64_t rows, int64_t pitch) { return (size_t)(rows * pitch + 15) / 16 * 16; }
 /* `rows` rows of `columns` floats, `from_pitch` apart, to rows `to_pitch` apart. */
 void ed_copy_rows(int64_t rows, int64_t columns, const float *from, int64_t from_pitch, float *to, int64_t to_pitch);
 
 /* ---------------------------------------------------------------- linear.c: the three products of a layer */
 
-/* `rows` vectors x (ldx floats apart) of `in` features to y (ldy apart) of `out` features; w is [out, in], packed. */
+/* `rows` vectors x (ldx floats apart) of `in` features to y (ldy apart) of `out` features; rows of w[out][in] and of
+ * its gradient are ldw apart. */
 typedef struct ed_layer {
-    int64_t rows, in, out, ldx, ldy;
+    int64_t rows, in, out, ldx, ldy, ldw;
 } ed_layer;
 
 /* y = x w^T + b + r; b may be NULL; r (NULL or spaced like y) */
 encdiff_status ed_layer_forward(ed_env *env, const ed_layer *l, const float *x, const float *w, const float *b,
                                 const float *r, float *y);
-/* dx = dy w, with rows of w ldw apart: ed_layer_weights() says where w is best read from. */
-encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, int64_t ldw,
-                                   float *dx);
-/* w, or its copy in `scratch` (ed_layer_weights_size() floats) in a better pitch. */
-size_t ed_layer_weights_size(const ed_layer *l);
-const float *ed_layer_weights(const ed_layer *l, const float *w, float *scratch, int64_t *ldw);
+/* dx = dy w */
+encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, float *dx);
+/* Is w better copied to rows ed_pitch(in) apart before ed_layer_grad_input? */
+bool ed_layer_copies_weights(const ed_layer *l);
 /* dw += dy^T x; scratch has ed_layer_grad_weight_size() floats, or is NULL to read x and dy where they are. */
 encdiff_status ed_layer_grad_weight(ed_env *env, const ed_layer *l, const float *x, const float *dy, float *dw,
                                     float *scratch);
@@ -65,6 +66,29 @@ int64_t ed_conv_block(const ed_conv *g);
 void ed_im2col(const ed_conv *g, const float *x, int64_t first, int64_t rows, float *col, int64_t pitch);
 /* The adjoint: adds packed patches to dx. */
 void ed_col2im(const ed_conv *g, const float *col, int64_t first, int64_t rows, float *dx);
+
+/*
+ * Rows of output pixels whose patches meet the image in the same rows of the kernel. In a 4x4 image under a 3x3 kernel
+ * a sixth of all patches is padding above and below, in a 2x2 image a third; a band leaves it out. `g` describes the
+ * band as a convolution of its own; its weights begin `weights` floats into the kernel of an output channel, which has
+ * `kernel` floats.
+ */
+typedef struct ed_band {
+    ed_conv g;
+    int64_t weights, kernel;
+    int64_t output, image; /* floats from an image of y to the band's part of it, and to the next image */
+} ed_band;
+
+#define ED_MAX_BANDS 3
+
+/* The bands of a convolution: one, the whole, where more would not pay. */
+int ed_conv_bands(const ed_conv *g, ed_band bands[ED_MAX_BANDS]);
+bool ed_band_is_whole(const ed_band *band);
+/* Output pixels first .. first+rows-1 of the band (counted over the batch) that lie together: how many, and where in y.
+ */
+int64_t ed_band_run(const ed_band *band, int64_t first, int64_t rows, int64_t *offset);
+/* Those pixels of y to packed rows, `pitch` apart. */
+void ed_band_gather(const ed_band *band, const float *y, int64_t first, int64_t rows, float *packed, int64_t pitch);
 
 /* ---------------------------------------------------------------- primitive.c */
 

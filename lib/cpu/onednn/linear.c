@@ -24,7 +24,7 @@ encdiff_status ed_layer_forward(ed_env *env, const ed_layer *l, const float *x, 
                                 const float *r, float *y)
 {
     if (b || r) preset(l, b, r, y);
-    return ed_gemm(env, 'N', 'T', l->rows, l->out, l->in, x, l->ldx, w, l->in, b || r ? 1 : 0, y, l->ldy);
+    return ed_gemm(env, 'N', 'T', l->rows, l->out, l->in, x, l->ldx, w, l->ldw, b || r ? 1 : 0, y, l->ldy);
 }
 
 /* Is an operand with this distance between rows, each element of which is used `uses` times, better copied first? The
@@ -36,25 +36,12 @@ static bool copy_right(int64_t pitch, int64_t uses)
     return pitch % 256 == 0 && uses >= (pitch % 512 == 0 ? 32 : 384);
 }
 
-encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, int64_t ldw,
-                                   float *dx)
+encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, float *dx)
 {
-    return ed_gemm(env, 'N', 'N', l->rows, l->in, l->out, dy, l->ldy, w, ldw, 0, dx, l->ldx);
+    return ed_gemm(env, 'N', 'N', l->rows, l->in, l->out, dy, l->ldy, w, l->ldw, 0, dx, l->ldx);
 }
 
-size_t ed_layer_weights_size(const ed_layer *l)
-{
-    return copy_right(l->in, l->rows) ? (size_t)(l->out * ed_pitch(l->in)) : 0;
-}
-
-const float *ed_layer_weights(const ed_layer *l, const float *w, float *scratch, int64_t *ldw)
-{
-    *ldw = l->in;
-    if (!copy_right(l->in, l->rows)) return w;
-    *ldw = ed_pitch(l->in);
-    ed_copy_rows(l->out, l->in, w, l->in, scratch, *ldw);
-    return scratch;
-}
+bool ed_layer_copies_weights(const ed_layer *l) { return copy_right(l->ldw, l->rows); }
 
 /* How x and dy are read by the gradient of the weights: blocks of rows, copied where that helps. */
 typedef struct blocking {
@@ -94,7 +81,7 @@ encdiff_status ed_layer_grad_weight(ed_env *env, const ed_layer *l, const float 
             ed_copy_rows(rows, l->in, bx, ldx, copy, b.pitch_x);
             bx = copy, ldx = b.pitch_x;
         }
-        ED_TRY(ed_gemm(env, 'T', 'N', l->out, l->in, rows, by, ldy, bx, ldx, 1, dw, l->in));
+        ED_TRY(ed_gemm(env, 'T', 'N', l->out, l->in, rows, by, ldy, bx, ldx, 1, dw, l->ldw));
     }
     return ENCDIFF_OK;
 }
@@ -123,7 +110,7 @@ static ed_layer describe(const ed_graph *graph, ed_value x, ed_value y)
 {
     const ed_shape *xs = ed_graph_shape(graph, x), *ys = ed_graph_shape(graph, y);
     int64_t in = ed_shape_last(xs), out = ed_shape_last(ys);
-    return (ed_layer){.rows = ed_shape_rows(xs), .in = in, .out = out, .ldx = in, .ldy = out};
+    return (ed_layer){.rows = ed_shape_rows(xs), .in = in, .out = out, .ldx = in, .ldy = out, .ldw = in};
 }
 
 /* x[...,c] w[o,c] b[o]? r[...,o]? -> y[...,o] */
@@ -144,16 +131,20 @@ static encdiff_status prepare_linear_grad_input(ed_env *env, const ed_graph *gra
 {
     (void)env, (void)state;
     ed_layer l = describe_grad_input(graph, node);
-    *scratch = ed_layer_weights_size(&l) * sizeof(float);
+    *scratch = ed_layer_copies_weights(&l) ? ed_part(l.out, ed_pitch(l.in)) * sizeof(float) : 0;
     return ENCDIFF_OK;
 }
 
 static encdiff_status run_linear_grad_input(const ed_call *call)
 {
     ed_layer l = describe_grad_input(call->graph, call->node);
-    int64_t ldw;
-    const float *w = ed_layer_weights(&l, call->in[1], call->scratch, &ldw);
-    return ed_layer_grad_input(call->env, &l, call->in[0], w, ldw, call->out[0]);
+    const float *w = call->in[1];
+    if (ed_layer_copies_weights(&l)) {
+        l.ldw = ed_pitch(l.in);
+        ed_copy_rows(l.out, l.in, w, l.in, call->scratch, l.ldw);
+        w = call->scratch;
+    }
+    return ed_layer_grad_input(call->env, &l, call->in[0], w, call->out[0]);
 }
 
 /* x dy dw+= db+=? */
