@@ -6,12 +6,22 @@
 
 ED_INLINE void forward(const float *x, float *y, int64_t count, ed_activation kind, float slope)
 {
-    ED_VECTORISE for (int64_t i = 0; i < count; i++) y[i] = ed_activation_value(kind, slope, x[i]);
+    int64_t i = 0;
+    for (; i + ED_LANES <= count; i += ED_LANES) ed_store(y + i, ed_vactivate(kind, slope, ed_load(x + i)));
+    int rest = (int)(count - i);
+    if (rest) ed_store_some(y + i, ed_vactivate(kind, slope, ed_load_some(x + i, rest)), rest);
+}
+
+ED_INLINE void backward_some(const float *x, const float *dy, float *dx, ed_activation kind, float slope, int lanes)
+{
+    ed_store_some(dx, ed_vactivate_grad(kind, slope, ed_load_some(x, lanes), ed_load_some(dy, lanes)), lanes);
 }
 
 ED_INLINE void backward(const float *x, const float *dy, float *dx, int64_t count, ed_activation kind, float slope)
 {
-    ED_VECTORISE for (int64_t i = 0; i < count; i++) dx[i] = ed_activation_slope(kind, slope, x[i]) * dy[i];
+    int64_t i = 0;
+    for (; i + ED_LANES <= count; i += ED_LANES) backward_some(x + i, dy + i, dx + i, kind, slope, ED_LANES);
+    if (i < count) backward_some(x + i, dy + i, dx + i, kind, slope, (int)(count - i));
 }
 
 static encdiff_status run(const ed_call *call)

@@ -7,26 +7,27 @@
 #include "cpu/vector.h"
 #include "graph/graph.h"
 
-/* Comparisons are written so that NaN stays NaN. */
-ED_INLINE float ed_activation_value(ed_activation kind, float slope, float x)
+/* f(x). NaN stays NaN. */
+ED_INLINE ed_vec ed_vactivate(ed_activation kind, float slope, ed_vec x)
 {
     switch (kind) {
-    case ED_ACT_RELU: return x < 0 ? 0 : x;
-    case ED_ACT_LEAKY_RELU: return x < 0 ? slope * x : x;
-    case ED_ACT_SILU: return x * ed_sigmoid(x);
-    case ED_ACT_ELU: return x < 0 ? ed_expm1(x) : x;
+    case ED_ACT_RELU: return ed_vmax((ed_vec){0}, x);
+    case ED_ACT_LEAKY_RELU: return ed_select(x < 0, slope * x, x);
+    case ED_ACT_SILU: return ed_vsilu(x);
+    case ED_ACT_ELU: return ed_select(x < 0, ed_vexpm1(x), x);
     default: return x;
     }
 }
 
-ED_INLINE float ed_activation_slope(ed_activation kind, float slope, float x)
+/* f'(x) dy. */
+ED_INLINE ed_vec ed_vactivate_grad(ed_activation kind, float slope, ed_vec x, ed_vec dy)
 {
     switch (kind) {
-    case ED_ACT_RELU: return x > 0 ? 1.0f : 0.0f;
-    case ED_ACT_LEAKY_RELU: return x > 0 ? 1.0f : slope;
-    case ED_ACT_SILU: return ed_silu_slope(x);
-    case ED_ACT_ELU: return x > 0 ? 1.0f : ed_exp(x);
-    default: return 1;
+    case ED_ACT_RELU: return ed_select(x > 0, dy, (ed_vec){0});
+    case ED_ACT_LEAKY_RELU: return ed_select(x > 0, dy, slope * dy);
+    case ED_ACT_SILU: return ed_vsilu_slope(x) * dy;
+    case ED_ACT_ELU: return ed_select(x > 0, dy, ed_vexp(x) * dy);
+    default: return dy;
     }
 }
 

@@ -37,9 +37,10 @@ ED_INLINE float exponentials(float *s, int64_t count, float shift)
         sum += p;
         ed_store(s + i, p);
     }
-    float total = ed_sum_lanes(sum);
-    for (; i < count; i++) total += s[i] = ed_exp(s[i] - shift);
-    return total;
+    if (i == count) return ed_sum_lanes(sum);
+    int rest = (int)(count - i);
+    ed_store_some(s + i, ed_vexp(ed_load_some(s + i, rest) - shift), rest);
+    return ed_sum_lanes(sum + ed_load_some(s + i, rest));
 }
 
 /* ---------------------------------------------------------------- forward */

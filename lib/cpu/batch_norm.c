@@ -105,13 +105,21 @@ static void coefficients(const ed_call *call, const layer *a, const work *w)
     }
 }
 
+ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, ed_activation kind, float slope,
+                          int lanes)
+{
+    ed_vec d = ed_load_some(x + j, lanes) - ed_load_some(w->centre + j, lanes);
+    ed_vec t = d * ed_load_some(w->weight + j, lanes) + ed_load_some(w->offset + j, lanes);
+    ed_store_some(y + j, ed_vactivate(kind, slope, t), lanes);
+}
+
 ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, ed_activation kind)
 {
-    const float *restrict centre = w->centre, *restrict weight = w->weight, *restrict offset = w->offset;
-    float slope = a->slope;
-    for (int64_t i = 0; i < a->rows; i++, x += a->c, y += a->c)
-        ED_VECTORISE for (int64_t j = 0; j < a->c; j++)
-            y[j] = ed_activation_value(kind, slope, (x[j] - centre[j]) * weight[j] + offset[j]);
+    for (int64_t i = 0; i < a->rows; i++, x += a->c, y += a->c) {
+        int64_t j = 0;
+        for (; j + ED_LANES <= a->c; j += ED_LANES) apply_some(w, x, y, j, kind, a->slope, ED_LANES);
+        if (j < a->c) apply_some(w, x, y, j, kind, a->slope, (int)(a->c - j));
+    }
 }
 
 static encdiff_status run(const ed_call *call)
@@ -147,11 +155,7 @@ ED_INLINE void strip_sums(const layer *a, const work *w, const float *x, const f
     ed_vec sum = {0}, product = {0};
     for (int64_t i = 0, at = j; i < rows; i++, at += a->c) {
         ed_vec u = (ed_load_some(x + at, lanes) - mean) * inverse, d = ed_load_some(dy + at, lanes);
-        ed_vec t = u * gamma + beta;
-        if (kind == ED_ACT_RELU) d = ed_select(t > 0, d, (ed_vec){0});
-        if (kind == ED_ACT_LEAKY_RELU) d = ed_select(t > 0, d, a->slope * d);
-        if (kind == ED_ACT_SILU) d *= ed_vsilu_slope(t);
-        if (kind == ED_ACT_ELU) d = ed_select(t > 0, d, ed_vexp(t) * d);
+        d = ed_vactivate_grad(kind, a->slope, u * gamma + beta, d);
         ed_store_some(dx + at, d, lanes);
         sum += d;
         product += d * u;

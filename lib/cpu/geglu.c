@@ -8,19 +8,33 @@
 
 #define ONE_OVER_SQRT_2PI 0.398942280f
 
+ED_INLINE void forward_some(const float *a, const float *g, float *y, int lanes)
+{
+    ed_vec gate = ed_load_some(g, lanes), density;
+    ed_store_some(y, ed_load_some(a, lanes) * gate * ed_vnormal_cdf(gate, &density), lanes);
+}
+
 static encdiff_status run(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t rows = ed_shape_rows(shape), c = ed_shape_last(shape) / 2;
     for (int64_t i = 0; i < rows; i++) {
-        const float *restrict a = IN(0) + i * 2 * c, *restrict g = a + c;
-        float *restrict y = OUT(0) + i * c;
-        for (int64_t j = 0; j < c; j++) {
-            float density;
-            y[j] = a[j] * g[j] * ed_normal_cdf(g[j], &density);
-        }
+        const float *a = IN(0) + i * 2 * c, *g = a + c;
+        float *y = OUT(0) + i * c;
+        int64_t j = 0;
+        for (; j + ED_LANES <= c; j += ED_LANES) forward_some(a + j, g + j, y + j, ED_LANES);
+        if (j < c) forward_some(a + j, g + j, y + j, (int)(c - j));
     }
     return ENCDIFF_OK;
+}
+
+ED_INLINE void backward_some(const float *a, const float *g, const float *dy, float *da, float *dg, int lanes)
+{
+    ed_vec gate = ed_load_some(g, lanes), d = ed_load_some(dy, lanes), density;
+    ed_vec p = ed_vnormal_cdf(gate, &density);
+    ed_vec slope = p + gate * density * ONE_OVER_SQRT_2PI;
+    ed_store_some(da, d * gate * p, lanes);
+    ed_store_some(dg, d * ed_load_some(a, lanes) * slope, lanes);
 }
 
 static encdiff_status run_grad(const ed_call *call)
@@ -28,13 +42,11 @@ static encdiff_status run_grad(const ed_call *call)
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t rows = ed_shape_rows(shape), c = ed_shape_last(shape) / 2;
     for (int64_t i = 0; i < rows; i++) {
-        const float *restrict a = IN(0) + i * 2 * c, *restrict g = a + c, *restrict dy = IN(1) + i * c;
-        float *restrict da = OUT(0) + i * 2 * c, *restrict dg = da + c;
-        for (int64_t j = 0; j < c; j++) {
-            float density, p = ed_normal_cdf(g[j], &density);
-            da[j] = dy[j] * g[j] * p;
-            dg[j] = dy[j] * a[j] * (p + g[j] * density * ONE_OVER_SQRT_2PI);
-        }
+        const float *a = IN(0) + i * 2 * c, *g = a + c, *dy = IN(1) + i * c;
+        float *da = OUT(0) + i * 2 * c, *dg = da + c;
+        int64_t j = 0;
+        for (; j + ED_LANES <= c; j += ED_LANES) backward_some(a + j, g + j, dy + j, da + j, dg + j, ED_LANES);
+        if (j < c) backward_some(a + j, g + j, dy + j, da + j, dg + j, (int)(c - j));
     }
     return ENCDIFF_OK;
 }

@@ -62,14 +62,14 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
 /* The moments of the channels of a group about their own shifts -> mean and variance of the group. */
 static void join_channels(const work *w, int64_t first, int64_t last, int64_t l, double *mean, double *variance)
 {
-    double total = 0, spread = 0, count = (double)l;
-    for (int64_t j = first; j < last; j++) total += w->centre[j] + w->sum[j] / count;
-    *mean = total / (double)(last - first);
+    double total = 0, spread = 0, per_channel = 1 / (double)l, per_group = 1 / (double)(last - first);
+    for (int64_t j = first; j < last; j++) total += w->centre[j] + w->sum[j] * per_channel;
+    *mean = total * per_group;
     for (int64_t j = first; j < last; j++) {
-        double off = w->sum[j] / count, from_mean = w->centre[j] + off - *mean;
-        spread += w->square[j] / count - off * off + from_mean * from_mean;
+        double off = w->sum[j] * per_channel, from_mean = w->centre[j] + off - *mean;
+        spread += w->square[j] * per_channel - off * off + from_mean * from_mean;
     }
-    *variance = ED_MAX(spread / (double)(last - first), 0);
+    *variance = ED_MAX(spread * per_group, 0);
 }
 
 static void group_statistics(const layer *a, const work *w, const float *x, float *stats)
@@ -101,19 +101,19 @@ static void coefficients(const layer *a, const work *w, const float *gamma, cons
     }
 }
 
-static void apply(const layer *a, const work *w, const float *x, float *y)
+ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, bool silu, int lanes)
 {
-    const float *restrict centre = w->centre, *restrict slope = w->slope, *restrict offset = w->offset;
-    for (int64_t i = 0; i < a->l; i++) {
-        const float *from = x + i * a->c;
-        float *to = y + i * a->c;
-        if (a->silu) ED_VECTORISE for (int64_t j = 0; j < a->c; j++)
-            {
-                float t = (from[j] - centre[j]) * slope[j] + offset[j];
-                to[j] = t * ed_sigmoid(t);
-            }
-        else
-            ED_VECTORISE for (int64_t j = 0; j < a->c; j++) to[j] = (from[j] - centre[j]) * slope[j] + offset[j];
+    ed_vec d = ed_load_some(x + j, lanes) - ed_load_some(w->centre + j, lanes);
+    ed_vec t = d * ed_load_some(w->slope + j, lanes) + ed_load_some(w->offset + j, lanes);
+    ed_store_some(y + j, silu ? ed_vsilu(t) : t, lanes);
+}
+
+ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, bool silu)
+{
+    for (int64_t i = 0; i < a->l; i++, x += a->c, y += a->c) {
+        int64_t j = 0;
+        for (; j + ED_LANES <= a->c; j += ED_LANES) apply_some(w, x, y, j, silu, ED_LANES);
+        if (j < a->c) apply_some(w, x, y, j, silu, (int)(a->c - j));
     }
 }
 
@@ -125,7 +125,10 @@ static encdiff_status run(const ed_call *call)
         const float *x = IN(0) + n * a.l * a.c;
         group_statistics(&a, &w, x, OUT(1) + n * a.groups * 2);
         coefficients(&a, &w, IN(1), IN(2), IN(3) ? IN(3) + n * 2 * a.c : NULL);
-        apply(&a, &w, x, OUT(0) + n * a.l * a.c);
+        if (a.silu)
+            apply(&a, &w, x, OUT(0) + n * a.l * a.c, true);
+        else
+            apply(&a, &w, x, OUT(0) + n * a.l * a.c, false);
     }
     return ENCDIFF_OK;
 }

@@ -2,8 +2,9 @@
  * Vectors of the width that this file is compiled for, and the functions that dominate elementwise work. Portable:
  * GCC's vector extension, which clang knows too. See cpu.h for how a kernel is compiled once a level.
  *
- * Two styles. Elementwise kernels are plain loops over the scalar functions below, marked ED_VECTORISE, and the
- * compiler makes vectors of them. Sums and products, which it may not reorder, use ed_vec explicitly.
+ * Loops of plain arithmetic are left to the compiler and marked ED_VECTORISE. Loops with exp, and sums and products,
+ * which it may not reorder, use ed_vec: a function takes `lanes`, is inlined with the constant ED_LANES for the whole
+ * vectors of a row and with what remains for its end.
  */
 #ifndef ED_CPU_VECTOR_H
 #define ED_CPU_VECTOR_H
@@ -11,6 +12,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #define ED_INLINE static inline __attribute__((always_inline, unused))
 
@@ -41,21 +45,24 @@ ED_INLINE ed_vec ed_load(const float *p)
 
 ED_INLINE void ed_store(float *p, ed_vec v) { memcpy(p, &v, sizeof v); }
 
-/* The first `count` lanes, the others zero; a plain load where count is known to be ED_LANES. */
-ED_INLINE ed_vec ed_load_some(const float *p, int count)
+/* The first `lanes` lanes, the others zero. */
+ED_INLINE ed_vec ed_load_some(const float *p, int lanes)
 {
-    ed_vec v = {0};
-    if (count == ED_LANES) return ed_load(p);
-    for (int i = 0; i < count; i++) v[i] = p[i];
-    return v;
+    if (lanes == ED_LANES) return ed_load(p);
+    float copy[ED_LANES] = {0};
+    for (int i = 0; i < lanes; i++) copy[i] = p[i];
+    return ed_load(copy);
 }
 
-ED_INLINE void ed_store_some(float *p, ed_vec v, int count)
+ED_INLINE void ed_store_some(float *p, ed_vec v, int lanes)
 {
-    if (count == ED_LANES)
+    if (lanes == ED_LANES) {
         ed_store(p, v);
-    else
-        for (int i = 0; i < count; i++) p[i] = v[i];
+        return;
+    }
+    float copy[ED_LANES];
+    ed_store(copy, v);
+    for (int i = 0; i < lanes; i++) p[i] = copy[i];
 }
 
 ED_INLINE ed_vec ed_splat(float x) { return x - (ed_vec){0}; }
@@ -65,7 +72,34 @@ ED_INLINE ed_vec ed_select(ed_ivec mask, ed_vec a, ed_vec b)
     return (ed_vec)((mask & (ed_ivec)a) | (~mask & (ed_ivec)b));
 }
 
-ED_INLINE ed_vec ed_vmax(ed_vec a, ed_vec b) { return ed_select(a > b, a, b); }
+/* a > b ? a : b and a < b ? a : b, so that a NaN in b stays. */
+ED_INLINE ed_vec ed_vmax(ed_vec a, ed_vec b)
+{
+#if defined(__AVX512F__)
+    return (ed_vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+    return (ed_vec)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (ed_vec)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return ed_select(a > b, a, b);
+#endif
+}
+
+ED_INLINE ed_vec ed_vmin(ed_vec a, ed_vec b)
+{
+#if defined(__AVX512F__)
+    return (ed_vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+    return (ed_vec)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (ed_vec)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return ed_select(a < b, a, b);
+#endif
+}
+
+ED_INLINE ed_vec ed_vabs(ed_vec x) { return (ed_vec)((ed_ivec)x & 0x7fffffff); }
 
 /* Pairwise, so that the order does not depend on the compiler. */
 ED_INLINE float ed_sum_lanes(ed_vec v)
@@ -75,68 +109,75 @@ ED_INLINE float ed_sum_lanes(ed_vec v)
     return v[0];
 }
 
+/* ---------------------------------------------------------------- exp and log */
+
 /*
- * exp(x) = 2^n e^r with n = round(x / ln 2) and |r| <= ln(2) / 2; ln 2 is subtracted in two parts, e^r is a minimax
- * polynomial of our own fit (3e-9). Relative error 2e-7. Saturates below -87 and above 88; NaN stays NaN.
+ * Adding ED_ROUND to a small number rounds it to an integer n, which then stands with the exponent's bias in the low
+ * bits: shifted left by 23 they are 2^n.
  */
-#define ED_EXP_LOW (-87.0f)
-#define ED_EXP_HIGH 88.0f
-#define ED_LOG2_E 1.44269504f
-#define ED_LN2_HIGH 0.693359375f
-#define ED_LN2_LOW (-2.12194440e-4f)
-#define ED_ROUND 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
-#define ED_ROUND_BITS 0x4B400000
-#define ED_EXP_POLYNOMIAL(r)                                                                                           \
-    ((((1.39506023e-3f * (r) + 8.36895351e-3f) * (r) + 4.16662041e-2f) * (r) + 1.66665183e-1f) * (r) + 5.00000010e-1f)
+#define ED_ROUND (12582912.0f + 127.0f) /* 1.5 * 2^23 and the bias */
 
-/* e^x in two factors: `power` = 2^n, and `rest` = e^r - 1 without cancellation. */
-ED_INLINE void ed_exp_parts(float x, float *power, float *rest)
+/*
+ * e^x as *power = 2^n and the return value e^r - 1, with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2) / 2,
+ * where ln 2 is subtracted in two parts. The polynomial is a minimax fit of our own (3e-9); e^x has a relative error of
+ * 2e-7. Saturates below -87 and above 88; NaN stays NaN.
+ */
+ED_INLINE ed_vec ed_vexp_parts(ed_vec x, ed_vec *power)
 {
-    x = x < ED_EXP_LOW ? ED_EXP_LOW : x;
-    x = x > ED_EXP_HIGH ? ED_EXP_HIGH : x;
-    float shifted = x * ED_LOG2_E + ED_ROUND, n = shifted - ED_ROUND;
-    float r = (x - n * ED_LN2_HIGH) - n * ED_LN2_LOW;
-    int32_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (int32_t)((uint32_t)(bits - ED_ROUND_BITS + 127) << 23);
-    memcpy(power, &bits, sizeof bits);
-    *rest = ED_EXP_POLYNOMIAL(r) * (r * r) + r;
-}
-
-ED_INLINE float ed_exp(float x)
-{
-    float power, rest;
-    ed_exp_parts(x, &power, &rest);
-    return power * (rest + 1.0f);
-}
-
-/* e^x - 1, right to the last bits near 0 too. */
-ED_INLINE float ed_expm1(float x)
-{
-    float power, rest;
-    ed_exp_parts(x, &power, &rest);
-    return power * rest + (power - 1.0f);
+    x = ed_vmin(ed_splat(88.0f), ed_vmax(ed_splat(-87.0f), x));
+    ed_vec shifted = x * 1.44269504f + ED_ROUND, n = shifted - ED_ROUND;
+    ed_vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    ed_vec p = r * 1.39506023e-3f + 8.36895351e-3f;
+    p = p * r + 4.16662041e-2f;
+    p = p * r + 1.66665183e-1f;
+    p = p * r + 5.00000010e-1f;
+    *power = (ed_vec)((ed_ivec)shifted << 23);
+    return p * (r * r) + r;
 }
 
 ED_INLINE ed_vec ed_vexp(ed_vec x)
 {
-    x = ed_select(x < ED_EXP_LOW, ed_splat(ED_EXP_LOW), x);
-    x = ed_select(x > ED_EXP_HIGH, ed_splat(ED_EXP_HIGH), x);
-    ed_vec shifted = x * ED_LOG2_E + ED_ROUND, n = shifted - ED_ROUND;
-    ed_vec r = (x - n * ED_LN2_HIGH) - n * ED_LN2_LOW;
-    ed_vec e = ED_EXP_POLYNOMIAL(r) * (r * r) + r + 1.0f;
-    return e * (ed_vec)(((ed_ivec)shifted - ED_ROUND_BITS + 127) << 23);
+    ed_vec power, rest = ed_vexp_parts(x, &power);
+    return power * rest + power;
 }
 
-ED_INLINE float ed_sigmoid(float x) { return 1.0f / (1.0f + ed_exp(-x)); }
-ED_INLINE ed_vec ed_vsigmoid(ed_vec x) { return 1.0f / (1.0f + ed_vexp(-x)); }
-
-/* d/dx of silu(x) = x s(x), where s is the sigmoid: s (1 + x (1 - s)). */
-ED_INLINE float ed_silu_slope(float x)
+/* e^x - 1, right to the last bits near 0 too. */
+ED_INLINE ed_vec ed_vexpm1(ed_vec x)
 {
-    float s = ed_sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    ed_vec power, rest = ed_vexp_parts(x, &power);
+    return power * rest + (power - 1.0f);
 }
+
+/* 2^x for x < 128, of relative error 2e-7: what attention uses, whose scores are in base 2. Saturates below -126. */
+ED_INLINE ed_vec ed_vexp2(ed_vec x)
+{
+    x = ed_vmax(ed_splat(-126.0f), x);
+    ed_vec shifted = x + ED_ROUND, f = x - (shifted - ED_ROUND);
+    ed_vec p = f * 1.32645907e-3f + 9.67161901e-3f;
+    p = p * f + 5.55073503e-2f;
+    p = p * f + 2.40222405e-1f;
+    p = p * f + 6.93146976e-1f;
+    ed_vec power = (ed_vec)((ed_ivec)shifted << 23);
+    return power * (p * f) + power;
+}
+
+/* Natural logarithm of normal positive numbers: x = 2^n f, log f = 2 artanh((f - 1) / (f + 1)). Relative error 2e-7. */
+ED_INLINE ed_vec ed_vlog(ed_vec x)
+{
+    ed_ivec n = ((ed_ivec)x - 0x3f3504f3) >> 23; /* f between sqrt(1/2) and sqrt(2) */
+    ed_vec f = (ed_vec)((ed_ivec)x - (n << 23));
+    ed_vec s = (f - 1.0f) / (f + 1.0f), z = s * s;
+    ed_vec p = (z * 2.98851869e-1f + 3.99770794e-1f) * z + 6.66667798e-1f;
+    ed_vec count = __builtin_convertvector(n, ed_vec);
+    return count * 0.693147181f + (s * 2.0f + s * z * p);
+}
+
+/* ---------------------------------------------------------------- of activations */
+
+ED_INLINE ed_vec ed_vsigmoid(ed_vec x) { return 1.0f / (1.0f + ed_vexp(-x)); }
+ED_INLINE ed_vec ed_vsilu(ed_vec x) { return x / (1.0f + ed_vexp(-x)); }
+
+/* The derivative of silu(x) = x s(x), where s is the sigmoid: s (1 + x (1 - s)). */
 ED_INLINE ed_vec ed_vsilu_slope(ed_vec x)
 {
     ed_vec s = ed_vsigmoid(x);
@@ -148,20 +189,19 @@ ED_INLINE ed_vec ed_vsilu_slope(ed_vec x)
  * P(x) = erfc(-x / sqrt 2) / 2. The tail is exp(-x^2/2) t Q(t) with t = 1/(1 + 0.23 |x|), the form of Abramowitz and
  * Stegun 7.1.26, with a polynomial Q of our own fit: absolute error 6e-8, so that gelu(x) = x P(x) is good to 1e-7.
  */
-ED_INLINE float ed_normal_cdf(float x, float *density)
+ED_INLINE ed_vec ed_vnormal_cdf(ed_vec x, ed_vec *density)
 {
-    float a = fabsf(x), t = 1.0f / (1.0f + 0.23f * a), e = ed_exp(-0.5f * x * x);
-    float q = -7.50490894e-2f;
-    q = q * t + 2.73676876e-1f;
+    ed_vec t = 1.0f / (1.0f + 0.23f * ed_vabs(x));
+    *density = ed_vexp(-0.5f * x * x);
+    ed_vec q = t * -7.50490894e-2f + 2.73676876e-1f;
     q = q * t - 2.43240116e-1f;
     q = q * t + 2.61130481e-1f;
     q = q * t - 4.67717187e-3f;
     q = q * t + 1.07283161e-1f;
     q = q * t + 8.89562893e-2f;
     q = q * t + 9.19195720e-2f;
-    float tail = e * t * q;
-    *density = e;
-    return x > 0 ? 1.0f - tail : tail;
+    ed_vec tail = *density * t * q;
+    return ed_select(x > 0, 1.0f - tail, tail);
 }
 
 #endif
