@@ -46,18 +46,13 @@ static void declare_first_stage(ed_networks *n, ed_graph *g, ed_value image)
     ed_autoencoder_decode(&nn, c, z);
 }
 
-static void declare_losses(ed_networks *n, ed_graph *g, ed_value image)
+static void declare_discriminator(ed_networks *n, ed_graph *g, ed_value image)
 {
     const ed_config *c = &n->config;
-    if (c->autoencoder.kind != ED_AE_VQ && c->autoencoder.kind != ED_AE_KL) return;
-    if (c->train_autoencoder.discriminator) {
-        ed_nn nn = ed_networks_nn(n, g, ED_SET_DISCRIMINATOR, false);
-        ed_discriminator(&nn, c->train_autoencoder.disc_ndf, c->train_autoencoder.disc_num_layers, image);
-    }
-    if (c->train_autoencoder.perceptual_weight > 0) {
-        ed_nn nn = ed_networks_nn(n, g, ED_SET_LPIPS, false);
-        ed_lpips(&nn, image, image);
-    }
+    bool trained = c->autoencoder.kind == ED_AE_VQ || c->autoencoder.kind == ED_AE_KL;
+    if (!trained || !c->train_autoencoder.discriminator) return;
+    ed_nn nn = ed_networks_nn(n, g, ED_SET_DISCRIMINATOR, false);
+    ed_discriminator(&nn, c->train_autoencoder.disc_ndf, c->train_autoencoder.disc_num_layers, image);
 }
 
 static encdiff_status declare(ed_networks *n)
@@ -69,7 +64,7 @@ static encdiff_status declare(ed_networks *n)
     declare_unet(n, &graph);
     declare_encoder(n, &graph, image);
     declare_first_stage(n, &graph, image);
-    declare_losses(n, &graph, image);
+    declare_discriminator(n, &graph, image);
     encdiff_status status = graph.status;
     ed_graph_free(&graph);
     return status;
@@ -94,5 +89,20 @@ encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t
         ed_lpips_set_constants(&n->sets[ED_SET_LPIPS]);
     else
         ed_networks_free(n);
+    return status;
+}
+
+encdiff_status ed_networks_add_lpips(ed_networks *n)
+{
+    if (n->sets[ED_SET_LPIPS].values) return ENCDIFF_OK;
+    ed_graph graph;
+    ed_graph_init(&graph, n->env);
+    ed_nn nn = ed_networks_nn(n, &graph, ED_SET_LPIPS, false);
+    ed_value image = ed_graph_input(&graph, "image", ED_SHAPE4(1, 32, 32, 3), ED_F32, false);
+    ed_lpips(&nn, image, image);
+    encdiff_status status = graph.status;
+    ed_graph_free(&graph);
+    if (status == ENCDIFF_OK) status = ed_params_allocate(&n->sets[ED_SET_LPIPS], 0);
+    if (status == ENCDIFF_OK) ed_lpips_set_constants(&n->sets[ED_SET_LPIPS]);
     return status;
 }

@@ -29,15 +29,17 @@ typedef enum ed_set {
 typedef struct ed_networks {
     ed_env *env;
     ed_config config;
-    ed_params sets[ED_SET_COUNT];  /* LPIPS and discriminator are empty where the configuration has none */
+    ed_params sets[ED_SET_COUNT];  /* LPIPS: empty until added; discriminator: where there is one */
     float *unet_ema, *encoder_ema; /* moving averages laid out like the set's values; NULL without */
-    float scale_factor; /* of the latents; 1 until training measured it */
+    float scale_factor;            /* of the latents; 1 until training measured it */
     bool scale_known;
-    int64_t steps;      /* of the encdiff stage so far */
+    int64_t steps; /* of the encdiff stage so far */
 } ed_networks;
 
 /* Declare every set, take memory, initialise from the seed. On failure nothing is owned. */
 encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *networks);
+/* The LPIPS network, which only training the autoencoder needs; its weights are random until they are loaded. */
+encdiff_status ed_networks_add_lpips(ed_networks *networks);
 void ed_networks_free(ed_networks *networks);
 const char *ed_set_prefix(ed_set set); /* "model.diffusion_model." */
 /* A builder for graphs that use set `set` of the networks. */

@@ -85,40 +85,43 @@ encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, co
     return ENCDIFF_OK;
 }
 
-encdiff_status ed_networks_metadata(ed_networks *n, ed_text text[4], ed_st_pair *pairs, size_t *count)
+encdiff_status ed_networks_metadata(ed_env *env, ed_networks *n, ed_text text[4], ed_st_pair *pairs, size_t *count)
 {
     static const char *const keys[] = {ED_META_FORMAT, ED_META_CONFIG, ED_META_STEPS, ED_META_SCALE};
-    ED_TRY(ed_text_add(n->env, &text[0], "1"));
-    ED_TRY(ed_config_print(n->env, &n->config, false, &text[1]));
-    ED_TRY(ed_text_add(n->env, &text[2], "%lld", (long long)n->steps));
-    ED_TRY(ed_text_add(n->env, &text[3], "%.9g", (double)n->scale_factor));
+    ED_TRY(ed_text_add(env, &text[0], "1"));
+    ED_TRY(ed_config_print(env, &n->config, false, &text[1]));
+    ED_TRY(ed_text_add(env, &text[2], "%lld", (long long)n->steps));
+    ED_TRY(ed_text_add(env, &text[3], "%.9g", (double)n->scale_factor));
     *count = n->scale_known ? 4 : 3;
     for (size_t i = 0; i < *count; i++) pairs[i] = (ed_st_pair){keys[i], text[i].data};
     return ENCDIFF_OK;
 }
 
 /* To a file, or to memory where `path` is NULL. */
-static encdiff_status save(ed_networks *n, const char *path, uint8_t **data, size_t *size)
+static encdiff_status save(ed_env *env, ed_networks *n, const char *path, uint8_t **data, size_t *size)
 {
     ed_weight_list list = {0};
     ed_text text[4] = {{0}};
     ed_st_pair pairs[4];
     size_t count = 0;
-    encdiff_status status = ed_networks_metadata(n, text, pairs, &count);
-    if (status == ENCDIFF_OK) status = ed_weight_list_add_networks(n->env, &list, n);
+    encdiff_status status = ed_networks_metadata(env, n, text, pairs, &count);
+    if (status == ENCDIFF_OK) status = ed_weight_list_add_networks(env, &list, n);
     if (status == ENCDIFF_OK)
-        status = path ? ed_safetensors_write(n->env, path, list.items, list.count, pairs, count)
-                      : ed_safetensors_write_memory(n->env, list.items, list.count, pairs, count, data, size);
-    for (int i = 0; i < 4; i++) ed_text_free(n->env, &text[i]);
-    ed_weight_list_free(n->env, &list);
+        status = path ? ed_safetensors_write(env, path, list.items, list.count, pairs, count)
+                      : ed_safetensors_write_memory(env, list.items, list.count, pairs, count, data, size);
+    for (int i = 0; i < 4; i++) ed_text_free(env, &text[i]);
+    ed_weight_list_free(env, &list);
     return status;
 }
 
-encdiff_status ed_networks_save(ed_networks *n, const char *path) { return save(n, path, NULL, NULL); }
-
-encdiff_status ed_networks_save_memory(ed_networks *n, uint8_t **data, size_t *size)
+encdiff_status ed_networks_save(ed_env *env, ed_networks *n, const char *path)
 {
-    return save(n, NULL, data, size);
+    return save(env, n, path, NULL, NULL);
+}
+
+encdiff_status ed_networks_save_memory(ed_env *env, ed_networks *n, uint8_t **data, size_t *size)
+{
+    return save(env, n, NULL, data, size);
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -227,4 +230,48 @@ encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const c
     if (status == ENCDIFF_OK) status = load_numbers(env, file, name, n);
     if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;
+}
+
+/* ---------------------------------------------------------------- LPIPS */
+
+/* The slice of the released LPIPS module that holds VGG layer N. */
+static int slice_of(int layer)
+{
+    static const int ends[] = {4, 9, 16, 23, 30};
+    int slice = 0;
+    while (slice < 4 && layer >= ends[slice]) slice++;
+    return slice + 1;
+}
+
+/* The tensor under one of the names it has in the files that are about. */
+static const ed_st_tensor *find_lpips(const ed_safetensors *file, const char *published)
+{
+    static const char prefix[] = "perceptual_loss.";
+    const char *bare = published + sizeof prefix - 1;
+    const ed_st_tensor *found = ed_safetensors_find(file, published);
+    if (!found) found = ed_safetensors_find(file, bare);
+    int layer, taken = 0;
+    if (!found && sscanf(bare, "features.%d%n", &layer, &taken) == 1) {
+        char name[64];
+        snprintf(name, sizeof name, "net.slice%d.%d%.20s", slice_of(layer), layer, bare + taken);
+        found = ed_safetensors_find(file, name);
+    }
+    return found;
+}
+
+encdiff_status ed_lpips_load(ed_env *env, const ed_safetensors *file, const char *file_name, ed_params *params)
+{
+    char name[320];
+    for (size_t i = 0; i < params->count; i++) {
+        ed_tensor_ref ref = {(int)i, 0};
+        if (params->items[i].buffer) continue; /* the input scaling, which is no weight */
+        ed_params_tensor_name(params, ref, name, sizeof name);
+        const ed_st_tensor *tensor = find_lpips(file, name);
+        if (!tensor)
+            return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is missing", file_name,
+                           name + strlen("perceptual_loss."));
+        ED_TRY(load_tensor(env, file, file_name, tensor, params, ref, params->values));
+    }
+    params->version++;
+    return ENCDIFF_OK;
 }

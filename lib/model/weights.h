@@ -29,10 +29,11 @@ encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, co
 #define ED_META_SCALE "encdiff.scale_factor" /* %.9g; absent until known */
 #define ED_META_STEPS "encdiff.steps"        /* of the encdiff stage */
 
-encdiff_status ed_networks_save(ed_networks *networks, const char *path);
-encdiff_status ed_networks_save_memory(ed_networks *networks, uint8_t **data, size_t *size);
+encdiff_status ed_networks_save(ed_env *env, ed_networks *networks, const char *path);
+encdiff_status ed_networks_save_memory(ed_env *env, ed_networks *networks, uint8_t **data, size_t *size);
 /* The metadata shared by model files and checkpoints; `text` owns the strings that `pairs` (at least 4) points to. */
-encdiff_status ed_networks_metadata(ed_networks *networks, ed_text text[4], ed_st_pair *pairs, size_t *count);
+encdiff_status ed_networks_metadata(ed_env *env, ed_networks *networks, ed_text text[4], ed_st_pair *pairs,
+                                    size_t *count);
 /* Networks from an open file. On failure nothing is owned. */
 encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *networks);
 /*
@@ -41,5 +42,11 @@ encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const c
  */
 encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const char *file_name, const ed_params *params,
                               float *values, const char *prefix, bool optional, bool *found);
+
+/*
+ * VGG16 and the linear heads of LPIPS from a user's file: features.N.weight, features.N.bias and linK.model.1.weight,
+ * with or without "perceptual_loss." (or the released code's "net.sliceS.N") before them.
+ */
+encdiff_status ed_lpips_load(ed_env *env, const ed_safetensors *file, const char *file_name, ed_params *params);
 
 #endif

@@ -132,7 +132,7 @@ static encdiff_status write_checkpoint(ed_trainer *t, const char *path, ed_weigh
     moment moments[MAX_MOMENTS];
     size_t count;
     state s = state_of(t);
-    ED_TRY(ed_networks_metadata(t->networks, text, pairs, &count));
+    ED_TRY(ed_networks_metadata(env, t->networks, text, pairs, &count));
     ED_TRY(ed_text_add(env, &text[4], STATE_FORMAT, s.step, s.batches, s.updates, s.discriminator_updates, s.epoch,
                        s.batch, s.samples, s.seed));
     pairs[count++] = (ed_st_pair){META_STAGE, ed_stage_name(t->options.stage)};
