@@ -65,6 +65,14 @@ static encdiff_status prepare(ed_env *env, ed_exec *exec)
     return ENCDIFF_OK;
 }
 
+static void release_states(ed_exec *exec)
+{
+    for (size_t n = 0; exec->calls && n < exec->graph->node_count; n++) {
+        const ed_kernel *kernel = exec->backend->kernels[exec->graph->nodes[n].op];
+        if (kernel && kernel->release && exec->calls[n].state) kernel->release(exec->env, exec->calls[n].state);
+    }
+}
+
 encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out)
 {
     *out = NULL;
@@ -96,14 +104,24 @@ fail:
     return status;
 }
 
+encdiff_status ed_exec_plan_only(ed_env *env, ed_backend *backend, ed_graph *graph, ed_plan *plan)
+{
+    *plan = (ed_plan){0};
+    if (graph->status != ENCDIFF_OK) return graph->status;
+    ed_exec exec = {.env = env, .backend = backend, .graph = graph};
+    exec.calls = ed_alloc(env, graph->node_count, sizeof *exec.calls);
+    if (!exec.calls) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = prepare(env, &exec);
+    release_states(&exec);
+    ed_free(env, exec.calls);
+    return status == ENCDIFF_OK ? ed_plan_create(env, graph, plan) : status;
+}
+
 void ed_exec_free(ed_exec *exec)
 {
     if (!exec) return;
     ed_env *env = exec->env;
-    for (size_t n = 0; exec->calls && n < exec->graph->node_count; n++) {
-        const ed_kernel *kernel = exec->backend->kernels[exec->graph->nodes[n].op];
-        if (kernel && kernel->release && exec->calls[n].state) kernel->release(env, exec->calls[n].state);
-    }
+    release_states(exec);
     if (exec->arena) exec->backend->release(exec->backend, env, exec->arena);
     ed_plan_free(env, &exec->plan);
     ed_free(env, exec->times);

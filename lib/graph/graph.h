@@ -229,6 +229,8 @@ typedef struct ed_run {
 
 /* Plan the graph for the backend and take all memory that runs will need. The graph must outlive the execution. */
 encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out);
+/* The plan that ed_exec_create would make, without taking the arena. */
+encdiff_status ed_exec_plan_only(ed_env *env, ed_backend *backend, ed_graph *graph, ed_plan *plan);
 void ed_exec_free(ed_exec *exec);
 /* Where parameter set `set` lives (floats of the backend's memory) and where its gradients are added (NULL: nowhere).
  * `version` changes whenever the values changed, so that kernels renew what they derived from them. */
