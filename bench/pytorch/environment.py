@@ -6,8 +6,10 @@ so `enter()` replaces the process by itself the first time.
 import glob
 import importlib.util
 import os
+import subprocess
 import sys
 
+SKIPPED = 77  # what meson takes for a skipped test
 MARK = "ENCDIFF_BENCH_ENVIRONMENT"
 
 
@@ -43,7 +45,14 @@ def settings(threads):
 
 def interpreter():
     """This interpreter where it has PyTorch, else the system's, for which Debian packages it."""
-    return sys.executable if importlib.util.find_spec("torch") else "/usr/bin/python3"
+    if importlib.util.find_spec("torch"):
+        return sys.executable
+    system = "/usr/bin/python3"
+    probe = [system, "-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"]
+    if not os.path.exists(system) or subprocess.run(probe, check=False).returncode:
+        print("PyTorch is not here (apt-get install python3-torch)", file=sys.stderr)
+        sys.exit(SKIPPED)
+    return system
 
 
 def enter(threads=2):

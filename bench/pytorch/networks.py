@@ -89,8 +89,9 @@ class Attention(nn.Module):
     def forward(self, x, context=None):
         n, length, channels = x.shape
         context = x if context is None else context
-        q, k, v = (self.split_heads(z) for z in (self.to_q(x), self.to_k(context), self.to_v(context)))
-        weights = torch.softmax(torch.bmm(q, k.transpose(1, 2)) * self.scale, -1)
+        # The queries are scaled, and not the scores as published: the same, but for one pass over less.
+        q, k, v = (self.split_heads(z) for z in (self.to_q(x) * self.scale, self.to_k(context), self.to_v(context)))
+        weights = torch.softmax(torch.bmm(q, k.transpose(1, 2)), -1)
         out = torch.bmm(weights, v).reshape(n, self.heads, length, channels // self.heads)
         return self.to_out(out.permute(0, 2, 1, 3).reshape(n, length, channels))
 

@@ -4,7 +4,8 @@
     time_pytorch.py [--only train,unet8,...] [--batch 32] [--repeat 5] [--threads 2] [--layout auto]
 
 Each measurement runs in a process of its own, so that its peak of resident memory is its own, under the settings
-of environment.py. Seconds are the median of the repetitions after one or more that are not counted.
+of environment.py. Seconds are the median of the repetitions after one or more that are not counted. On a machine
+that others use too, `--threads 1` and `cpu_seconds` (the least) still say something; the rest then does not.
 """
 import argparse
 import json
@@ -121,18 +122,20 @@ def measure(options):
     measurements = Measurements(options)
     call, images = getattr(measurements, options.one)()
     learns = options.one in ("train", "vq")
-    seconds = []
+    seconds, cpu = [], []
     with measurements.torch.set_grad_enabled(learns):
         for _ in range(0 if options.one == "ddim" else 3 if images >= 32 else 10):
             call()
         while len(seconds) < options.repeat:
-            begin = time.perf_counter()
+            begin, begin_cpu = time.perf_counter(), time.process_time()
             call()
             seconds.append(time.perf_counter() - begin)
+            cpu.append(time.process_time() - begin_cpu)
     return {
         "seconds": statistics.median(seconds),
         "fastest": min(seconds),
         "slowest": max(seconds),
+        "cpu_seconds": min(cpu),
         "repetitions": len(seconds),
         "images": images,
         "layout": measurements.layout,
