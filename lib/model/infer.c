@@ -231,7 +231,7 @@ static encdiff_status run_rank(ed_env *env, void *argument, int rank)
 }
 
 /* The largest share in equal chunks of at most MAX_CHUNK images. */
-static int choose_chunk(int64_t n, int ranks)
+int ed_infer_chunk(int64_t n, int ranks)
 {
     int64_t share = (n + ranks - 1) / ranks, pieces = (share + MAX_CHUNK - 1) / MAX_CHUNK;
     return (int)((share + pieces - 1) / pieces);
@@ -244,7 +244,7 @@ encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, cons
         return ed_fail(infer->team->env, ENCDIFF_ERROR_SHAPE, "%lld images: at least one is needed", (long long)n);
     int ranks = (int)ED_MIN(n, (int64_t)infer->team->ranks);
     job j = {.infer = infer, .ranks = ranks, .n = n, .inputs = inputs, .outputs = outputs};
-    ED_TRY(get_program(infer, kind, choose_chunk(n, ranks), &j.program));
+    ED_TRY(get_program(infer, kind, ed_infer_chunk(n, ranks), &j.program));
     for (int r = 0; r < ranks; r++) ED_TRY(prepare_rank(infer, j.program, r));
     return ed_team_run(infer->team, ranks, run_rank, &j);
 }
@@ -258,11 +258,11 @@ encdiff_status ed_infer_map_sizes(ed_infer *infer, int *count, int sizes[ED_MAX_
     return ENCDIFF_OK;
 }
 
-encdiff_status ed_infer_exec(ed_infer *infer, ed_infer_kind kind, int chunk, ed_exec **exec)
+encdiff_status ed_infer_graph(ed_env *env, ed_networks *networks, ed_infer_kind kind, int chunk, ed_graph *graph)
 {
-    program *p;
-    ED_TRY(get_program(infer, kind, chunk, &p));
-    ED_TRY(prepare_rank(infer, p, 0));
-    *exec = p->execs[0];
-    return ENCDIFF_OK;
+    program p = {.kind = kind, .chunk = chunk};
+    ed_graph_init(&p.graph, env);
+    build(networks, &p);
+    *graph = p.graph;
+    return graph->status;
 }

@@ -38,7 +38,9 @@ encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, cons
                             float *const *outputs);
 /* Sizes (height = width) of the attention maps of ED_INFER_MAPS, in the order of its outputs 1, 2, ... */
 encdiff_status ed_infer_map_sizes(ed_infer *infer, int *count, int sizes[ED_MAX_MAPS]);
-/* The execution of one chunk, for plans and benchmarks. Owned by `infer`. */
-encdiff_status ed_infer_exec(ed_infer *infer, ed_infer_kind kind, int chunk, ed_exec **exec);
+/* For plans and benchmarks: the chunk that n images on `ranks` ranks are run in, and its graph (to be freed, also on
+ * failure). */
+int ed_infer_chunk(int64_t n, int ranks);
+encdiff_status ed_infer_graph(ed_env *env, ed_networks *networks, ed_infer_kind kind, int chunk, ed_graph *graph);
 
 #endif

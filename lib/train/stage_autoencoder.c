@@ -67,9 +67,9 @@ static ed_value reconstruct(ed_networks *n, ed_graph *g, ed_value images, ed_val
     return ed_autoencoder_decode(&nn, c, out[0]);
 }
 
-static void add_inputs(const ed_stage_autoencoder *stage, ed_graph *g, int64_t count, ed_value *images, ed_value *noise)
+static void add_inputs(const ed_networks *networks, ed_graph *g, int64_t count, ed_value *images, ed_value *noise)
 {
-    const ed_config *c = &stage->networks->config;
+    const ed_config *c = &networks->config;
     int s = c->image.resolution, z = ed_config_latent_size(c);
     *images = ed_graph_input(g, "images", ED_SHAPE4(count, s, s, 3), ED_F32, false);
     *noise = c->autoencoder.kind == ED_AE_KL
@@ -78,11 +78,11 @@ static void add_inputs(const ed_stage_autoencoder *stage, ed_graph *g, int64_t c
 }
 
 /* d nll / dy + w * d adversarial / dy, where y is the reconstruction. */
-static ed_value add_adversarial(ed_stage_autoencoder *stage, generator_graph *v, ed_value y, ed_value from_nll)
+static ed_value add_adversarial(ed_networks *networks, generator_graph *v, ed_value y, ed_value from_nll)
 {
-    const ed_config *c = &stage->networks->config;
+    const ed_config *c = &networks->config;
     ed_graph *g = &v->graph;
-    ed_nn nn = ed_networks_nn(stage->networks, g, ED_SET_DISCRIMINATOR, true);
+    ed_nn nn = ed_networks_nn(networks, g, ED_SET_DISCRIMINATOR, true);
     ed_value logits = ed_discriminator(&nn, c->train_autoencoder.disc_ndf, c->train_autoencoder.disc_num_layers, y);
     v->adversarial = ed_mean_loss(g, logits, ED_MEAN_NEGATIVE);
     ed_value from_critic = ed_graph_gradient_at(g, 1, &v->adversarial, &v->seed_adversarial, y);
@@ -98,34 +98,41 @@ static ed_value add_adversarial(ed_stage_autoencoder *stage, generator_graph *v,
     return ed_add_values(g, ed_scale_by(g, from_critic, v->weight), from_nll);
 }
 
-static encdiff_status build_generator(ed_stage_autoencoder *stage, generator_graph *v, int64_t count, bool adversarial)
+static void build_generator(ed_env *env, ed_networks *networks, generator_graph *v, int64_t count, bool adversarial)
 {
-    const ed_config *c = &stage->networks->config;
+    const ed_config *c = &networks->config;
     ed_graph *g = &v->graph;
-    ed_graph_init(g, stage->team->env);
+    ed_graph_init(g, env);
     ed_graph_train(g, ED_SET_FIRST_STAGE, true);
     v->perceptual = v->adversarial = v->weight = ED_NONE;
-    add_inputs(stage, g, count, &v->images, &v->noise);
+    add_inputs(networks, g, count, &v->images, &v->noise);
     v->seed_nll = per_image(g, "nll weight", count);
     v->seed_perceptual = per_image(g, "perceptual weight", count);
     v->seed_adversarial = per_image(g, "adversarial weight", count);
     v->seed_latent = per_image(g, "latent weight", count);
     v->factor = ed_graph_input(g, "discriminator weight", ED_SHAPE1(1), ED_F32, false);
 
-    ed_value y = reconstruct(stage->networks, g, v->images, v->noise, &v->latent_loss);
+    ed_value y = reconstruct(networks, g, v->images, v->noise, &v->latent_loss);
     v->l1 = ed_difference_loss(g, y, v->images, ED_LOSS_L1);
     ed_value values[2] = {v->l1}, seeds[2] = {v->seed_nll, v->seed_perceptual};
     if (c->train_autoencoder.perceptual_weight > 0) {
-        ed_nn nn = ed_networks_nn(stage->networks, g, ED_SET_LPIPS, false);
+        ed_nn nn = ed_networks_nn(networks, g, ED_SET_LPIPS, false);
         values[1] = v->perceptual = ed_lpips(&nn, v->images, y);
         ed_graph_output(g, v->perceptual);
     }
     ed_value dy = ed_graph_gradient_at(g, v->perceptual == ED_NONE ? 1 : 2, values, seeds, y);
-    if (adversarial) dy = add_adversarial(stage, v, y, dy);
+    if (adversarial) dy = add_adversarial(networks, v, y, dy);
     ed_graph_output(g, v->l1);
     ed_graph_output(g, v->latent_loss);
     ed_graph_backward(g, 2, (const ed_value[]){y, v->latent_loss}, (const ed_value[]){dy, v->seed_latent});
-    return ed_exec_create(stage->team->env, stage->team->backend, g, &v->exec);
+}
+
+encdiff_status ed_stage_autoencoder_graph(ed_env *env, ed_networks *networks, int64_t count, ed_graph *graph)
+{
+    generator_graph v = {.exec = NULL};
+    build_generator(env, networks, &v, count, networks->config.train_autoencoder.discriminator);
+    *graph = v.graph;
+    return graph->status;
 }
 
 static ed_value critic_loss(ed_graph *g, const ed_config *c, ed_value logits, bool real)
@@ -141,7 +148,7 @@ static encdiff_status build_critic(ed_stage_autoencoder *stage, critic_graph *v,
     ed_graph *g = &v->graph;
     ed_graph_init(g, stage->team->env);
     ed_graph_train(g, ED_SET_DISCRIMINATOR, true);
-    add_inputs(stage, g, count, &v->images, &v->noise);
+    add_inputs(stage->networks, g, count, &v->images, &v->noise);
     v->seed = per_image(g, "weight", count);
     ed_value unused, y = reconstruct(stage->networks, g, v->images, v->noise, &unused);
     ed_nn nn = ed_networks_nn(stage->networks, g, ED_SET_DISCRIMINATOR, true);
@@ -224,7 +231,8 @@ static encdiff_status prepare_generator(ed_stage_autoencoder *stage, bool advers
                         *other = adversarial ? &s->plain : &s->adversarial;
         free_generator(other);
         if (wanted->exec) continue;
-        encdiff_status status = build_generator(stage, wanted, s->count, adversarial);
+        build_generator(stage->team->env, stage->networks, wanted, s->count, adversarial);
+        encdiff_status status = ed_exec_create(stage->team->env, stage->team->backend, &wanted->graph, &wanted->exec);
         if (status != ENCDIFF_OK) {
             free_generator(wanted);
             return status;

@@ -83,6 +83,19 @@ static int choose_micro(const ed_config *c, int64_t share)
 
 static size_t token_size(const ed_config *c) { return (size_t)c->encoder.latent_unit * (size_t)c->encoder.context_dim; }
 
+encdiff_status ed_stage_encdiff_graphs(ed_env *env, ed_networks *networks, int64_t count, ed_graph *encoder,
+                                       ed_graph *unet)
+{
+    shard s = {.count = count, .micro = choose_micro(&networks->config, count)};
+    ed_graph_init(&s.encoder, env);
+    ed_graph_init(&s.unet, env);
+    build_encoder(networks, &s);
+    build_unet(networks, &s);
+    *encoder = s.encoder;
+    *unet = s.unet;
+    return encoder->status != ENCDIFF_OK ? encoder->status : unet->status;
+}
+
 static encdiff_status create_shard(ed_stage_encdiff *stage, int rank)
 {
     ed_env *env = stage->team->env;

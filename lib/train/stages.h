@@ -50,7 +50,10 @@ encdiff_status ed_stage_encdiff_create(ed_team *team, ed_networks *networks, ed_
 void ed_stage_encdiff_free(ed_stage_encdiff *stage);
 /* Losses, and gradients added to the optimizer's buffers. */
 encdiff_status ed_stage_encdiff_run(ed_stage_encdiff *stage, const ed_encdiff_batch *batch, ed_losses *losses);
-/* The U-Net's micro-batch graph on rank 0, for plans and benchmarks. */
+/* The graphs of a shard of `count` images, for plans and benchmarks; to be freed, also on failure. */
+encdiff_status ed_stage_encdiff_graphs(ed_env *env, ed_networks *networks, int64_t count, ed_graph *encoder,
+                                       ed_graph *unet);
+/* The encoder's or the U-Net's execution on rank 0. */
 ed_exec *ed_stage_encdiff_exec(ed_stage_encdiff *stage, bool encoder);
 
 /* ---------------------------------------------------------------- autoencoder and discriminator */
@@ -73,6 +76,8 @@ encdiff_status ed_stage_autoencoder_generator(ed_stage_autoencoder *stage, const
                                               ed_losses *losses);
 encdiff_status ed_stage_autoencoder_discriminator(ed_stage_autoencoder *stage, const ed_autoencoder_batch *batch,
                                                   ed_losses *losses);
+/* The generator's graph for a shard of `count` images, as above. */
+encdiff_status ed_stage_autoencoder_graph(ed_env *env, ed_networks *networks, int64_t count, ed_graph *graph);
 ed_exec *ed_stage_autoencoder_exec(ed_stage_autoencoder *stage);
 
 #endif
