@@ -255,6 +255,8 @@ CASE(DIFFERENCE_LOSS, "as latents", (BATCH(3, 16, 16, 3), DATA(3, 16, 16, 3)), .
 CASE(MEAN_LOSS, "negative", (BATCH(3, 3, 5, 1)), .attr.mean = {ED_MEAN_NEGATIVE}),
 CASE(MEAN_LOSS, "hinge of real", (FILLED(BATCH, APART, 1.2f, 3, 3, 3, 5, 1)), .attr.mean = {ED_MEAN_HINGE_REAL}),
 CASE(MEAN_LOSS, "hinge of fake", (FILLED(BATCH, APART, 1.2f, 3, 3, 3, 5, 1)), .attr.mean = {ED_MEAN_HINGE_FAKE}),
+CASE(MEAN_LOSS, "hinge of real between the kinks", (FILLED(BATCH, UNIFORM, -0.9f, 0.9f, 3, 7)), .attr.mean = {ED_MEAN_HINGE_REAL}),
+CASE(MEAN_LOSS, "hinge of fake between the kinks", (FILLED(BATCH, UNIFORM, -0.9f, 0.9f, 3, 7)), .attr.mean = {ED_MEAN_HINGE_FAKE}),
 CASE(MEAN_LOSS, "softplus of real", (FILLED(BATCH, UNIFORM, -5, 5, 3, 19)), .attr.mean = {ED_MEAN_SOFTPLUS_REAL}),
 CASE(MEAN_LOSS, "softplus of fake", (FILLED(BATCH, UNIFORM, -5, 5, 3, 19)), .attr.mean = {ED_MEAN_SOFTPLUS_FAKE}),
 CASE(MEAN_LOSS, "softplus far out", (FILLED(BATCH, UNIFORM, -200, 200, 3, 19)), .attr.mean = {ED_MEAN_SOFTPLUS_FAKE}, .flags = NO_DIFFERENCE),

@@ -166,9 +166,10 @@ static size_t value_count(const part *p, ed_value value)
     return (size_t)ed_shape_count(ed_graph_shape(&p->graph, value));
 }
 
-/* The part of a sum that a rank has: unequal parts that make the whole. */
-static float fraction(const op_mode *mode, int rank)
+/* The part of a sum that a rank has: parts that make the whole, unequal, and in another order for each operand. */
+static float fraction(const op_mode *mode, int i, int rank)
 {
+    if (i % 2) rank = mode->ranks - 1 - rank;
     return 2.0f * (float)(rank + 1) / (float)(mode->ranks * (mode->ranks + 1));
 }
 
@@ -177,7 +178,7 @@ static encdiff_status write_part(part *p, int i, const float *data)
     size_t count = value_count(p, p->operand[i]);
     float *copy = ed_alloc(&p->env, count, sizeof *copy);
     if (!copy) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    for (size_t k = 0; k < count; k++) copy[k] = data[k] * fraction(p->mode, p->run.rank);
+    for (size_t k = 0; k < count; k++) copy[k] = data[k] * fraction(p->mode, i, p->run.rank);
     encdiff_status status = ed_exec_write(&p->env, p->exec, p->operand[i], copy, count * sizeof *copy);
     ed_free(&p->env, copy);
     return status;
