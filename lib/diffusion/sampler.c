@@ -1,12 +1,13 @@
 /*
  * The loop that all samplers share, and the update of each. With a = alphas_cumprod at the step, a' at the one it goes
- * to, e the predicted noise and x_0 the clean latents it implies:
+ * to, b = 1 - a / a', e the predicted noise and x_0 the clean latents it implies:
  *
- *   DDIM   x' = sqrt(a') x_0 + sqrt(1 - a' - s^2) e + s z,   s^2 = eta^2 (1 - a') / (1 - a) (1 - a / a')
- *   DDPM   x' = sqrt(a') b / (1 - a) x_0 + sqrt(a / a') (1 - a') / (1 - a) x + sqrt(b (1 - a') / (1 - a)) z,  b = 1 - a
- * / a' PLMS   DDIM with s = 0 and e replaced by a combination of the last four DPM++  x' = sqrt((1 - a') / (1 - a)) x -
- * sqrt(a') (exp(-h) - 1) D,   h the difference of log(sqrt(a) / sqrt(1 - a)), D = x_0 + (x_0 - its predecessor) h / (2
- * h of the step before)
+ *   DDIM   x' = sqrt(a') x_0 + sqrt(1 - a' - s^2) e + s z
+ *          s^2 = eta^2 (1 - a') / (1 - a) b
+ *   DDPM   x' = sqrt(a') b / (1 - a) x_0 + sqrt(a / a') (1 - a') / (1 - a) x + sqrt(b (1 - a') / (1 - a)) z
+ *   PLMS   DDIM with s = 0 and, for e, a combination of the last four
+ *   DPM++  x' = sqrt((1 - a') / (1 - a)) x - sqrt(a') (exp(-h) - 1) D
+ *          D = x_0 + (x_0 - its predecessor) h / (2 h of the step before), h the step's difference of log_snr()
  */
 #include <math.h>
 
