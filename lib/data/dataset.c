@@ -185,15 +185,19 @@ encdiff_status ed_dataset_set_factors(ed_env *env, ed_dataset *dataset, int fact
     return ENCDIFF_OK;
 }
 
-double ed_dataset_value(const ed_dataset *dataset, int factor, int32_t label)
+double ed_shapes3d_value(int factor, int32_t label)
 {
-    if (!are_shapes3d(dataset->factors, dataset->factor_sizes)) return label;
     switch (factor) {
     case 3: return 0.75 + label * (0.5 / 7);
     case 4: return label;
     case 5: return -30 + label * (60.0 / 14);
     default: return label / 10.0;
     }
+}
+
+double ed_dataset_value(const ed_dataset *dataset, int factor, int32_t label)
+{
+    return are_shapes3d(dataset->factors, dataset->factor_sizes) ? ed_shapes3d_value(factor, label) : label;
 }
 
 /* Which combinations occur, one bit each; sizes whose product is not the number of images cannot be complete. */

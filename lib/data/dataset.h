@@ -36,6 +36,8 @@ struct ed_dataset {
 #define ED_SHAPES3D_FACTORS 6
 extern const char *const ed_shapes3d_names[ED_SHAPES3D_FACTORS];
 extern const int32_t ed_shapes3d_sizes[ED_SHAPES3D_FACTORS];
+/* What the published file has for a class: hues k / 10, scales .75 to 1.25, orientations -30 to 30 degrees. */
+double ed_shapes3d_value(int factor, int32_t label);
 
 /* A zeroed struct of `bytes` with the base filled in; `name` is copied. */
 encdiff_status ed_dataset_create(ed_env *env, size_t bytes, const ed_dataset_class *class, const char *name,

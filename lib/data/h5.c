@@ -411,7 +411,7 @@ static encdiff_status create_file(ed_env *env, const char *temporary, int level,
     chunk[0] = WRITE_CHUNK;
     w->file = H5Fcreate(temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     if (w->file < 0) return h5_fail(env, ENCDIFF_ERROR_IO, w->path, "cannot be written");
-    w->images = create_dataset(w->file, "images", H5T_STD_U8LE, 4, images, chunk, level);
+    w->images = create_dataset(w->file, "images", H5T_STD_U8LE, 4, images, level ? chunk : NULL, level);
     if (w->images >= 0 && d->factors) w->labels = create_dataset(w->file, "labels", H5T_IEEE_F64LE, 2, labels, NULL, 0);
     if (w->images < 0 || (d->factors && w->labels < 0))
         return h5_fail(env, ENCDIFF_ERROR_IO, w->path, "cannot be written");

@@ -1,4 +1,7 @@
-/* Labels of a file, any numbers, turned into classes 0, 1, 2, ... by the order of the values in each column. */
+/*
+ * Labels of a file, any numbers, turned into classes 0, 1, 2, ... by the order of the values in each column. Values
+ * that are those of 3D Shapes get its classes, so that a part of that set keeps them though some values do not occur.
+ */
 #include <math.h>
 
 #include "data/dataset.h"
@@ -8,7 +11,8 @@
 typedef struct column {
     double *values; /* distinct, ascending */
     size_t count, capacity;
-    size_t last; /* where the last value was found: neighbours are often equal */
+    size_t last;       /* where the last value was found: neighbours are often equal */
+    int32_t known[16]; /* classes of the values, where all are 3D Shapes' */
 } column;
 
 /* The first position whose value is not below `value`. */
@@ -58,11 +62,28 @@ static encdiff_status collect(ed_env *env, const ed_dataset *dataset, int factor
     return ENCDIFF_OK;
 }
 
-static void classify(ed_dataset *dataset, int factors, const double *values, const column *columns)
+static bool match_shapes3d(int factors, column *columns)
+{
+    if (factors != ED_SHAPES3D_FACTORS) return false;
+    for (int f = 0; f < factors; f++) {
+        int32_t label = 0, size = ed_shapes3d_sizes[f];
+        for (size_t i = 0; i < columns[f].count; i++, label++) {
+            while (label < size && fabs(ed_shapes3d_value(f, label) - columns[f].values[i]) > 1e-6) label++;
+            if (label == size) return false;
+            columns[f].known[i] = label;
+        }
+    }
+    return true;
+}
+
+static void classify(ed_dataset *dataset, int factors, const double *values, const column *columns, bool shapes3d)
 {
     int32_t *out = dataset->labels;
     for (int64_t i = 0; i < dataset->size; i++)
-        for (int f = 0; f < factors; f++) *out++ = (int32_t)lower_bound(&columns[f], *values++);
+        for (int f = 0; f < factors; f++, out++) {
+            size_t at = lower_bound(&columns[f], *values++);
+            *out = shapes3d ? columns[f].known[at] : (int32_t)at;
+        }
 }
 
 static encdiff_status set_values(ed_env *env, ed_dataset *dataset, int factors, const double *values, column *columns)
@@ -71,11 +92,12 @@ static encdiff_status set_values(ed_env *env, ed_dataset *dataset, int factors, 
     int32_t sizes[1024];
     ED_TRY(collect(env, dataset, factors, values, columns, &usable));
     if (!usable) return ENCDIFF_OK;
-    for (int f = 0; f < factors; f++) sizes[f] = (int32_t)columns[f].count;
+    bool shapes3d = match_shapes3d(factors, columns);
+    for (int f = 0; f < factors; f++) sizes[f] = shapes3d ? ed_shapes3d_sizes[f] : (int32_t)columns[f].count;
     ED_TRY(ed_dataset_set_factors(env, dataset, factors, NULL, sizes));
     dataset->labels = ed_alloc(env, (size_t)dataset->size, sizeof(int32_t) * (size_t)factors);
     if (!dataset->labels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    classify(dataset, factors, values, columns);
+    classify(dataset, factors, values, columns, shapes3d);
     return ed_dataset_examine(env, dataset);
 }
 
