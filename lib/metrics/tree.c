@@ -1,13 +1,17 @@
 /*
  * Growing a regression tree level by level.
  *
- * At each level every feature is walked once in sorted order. A sample knows its node; per node the walk keeps the sum
- * and the number of what went by, so that splitting the node before the current sample gains
+ * Splitting a node before a sample, in the order of a feature, gains
  *
  *   (sum - count * mean)^2 (1 / count + 1 / (size - count))
  *
- * with mean and size those of the node: Friedman's improvement up to a factor of the node, and the reduction of the
- * squared error. The best place per node is remembered.
+ * with sum and count of the node's samples before it, and mean and size of the node: Friedman's improvement up to a
+ * factor of the node, and the reduction of the squared error.
+ *
+ * The best split is found exactly without looking at every sample in order. For each feature, positive and negative
+ * residuals of each node are summed per bin of ranks. Within a bin the sum cannot rise by more than its positive
+ * part nor fall by more than its negative one, which bounds the gain there; only bins that could beat the best gain so
+ * far are walked sample by sample.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,16 +20,10 @@
 
 #define SAME_VALUE 1e-7f /* scikit-learn's: values no farther apart cannot be told apart */
 #define PURE 0x1p-52     /* variance below which a node is not split */
-#define RESIDUAL_BITS 30
-
-typedef struct ed_tree_sample {
-    int32_t residual; /* scaled to RESIDUAL_BITS */
-    int32_t bucket;
-} sample;
 
 /* A node of the level being split. */
 typedef struct ed_tree_bucket {
-    int64_t sum; /* of what the walk has passed, as count and level */
+    int64_t sum; /* of what a walk has passed, as count and level */
     int32_t count, level;
     int32_t size;
     int32_t node; /* in the heap */
@@ -35,6 +33,14 @@ typedef struct ed_tree_bucket {
     int64_t total; /* of residuals */
     double square; /* of residuals, unscaled */
 } bucket;
+
+/* What a node has before each bin of a feature: sum - count * mean, count; and how far a bin may rise and fall. */
+typedef struct ed_tree_prefix {
+    double off[ED_TREE_BINS + 1], count[ED_TREE_BINS + 1];
+    double rise[ED_TREE_BINS], fall[ED_TREE_BINS];
+    double bound[ED_TREE_BINS]; /* on the gain of splits in the bin */
+    int64_t sum[ED_TREE_BINS];
+} prefix;
 
 /* ---------------------------------------------------------------- sorting */
 
@@ -54,6 +60,19 @@ typedef struct sorting {
     const ed_representation *r;
     ed_presorted *out;
 } sorting;
+
+/* Bins of about equal numbers of samples. */
+static void cut_into_bins(ed_presorted *p, int32_t f)
+{
+    const int32_t *order = p->order + f * p->n, *level = p->level + f * p->n;
+    uint8_t *bin = p->bin + f * p->n;
+    int32_t *start = p->bin_start + (int64_t)f * (ED_TREE_BINS + 1), bins = 0;
+    for (int64_t i = 0; i < p->n; i++) {
+        if (i == 0 || (i >= p->n * bins / ED_TREE_BINS && level[i] != level[i - 1])) start[bins++] = (int32_t)i;
+        bin[order[i]] = (uint8_t)(bins - 1);
+    }
+    for (; bins <= ED_TREE_BINS; bins++) start[bins] = (int32_t)p->n;
+}
 
 static encdiff_status sort_features(ed_env *env, void *argument, int rank, int64_t first, int64_t last)
 {
@@ -75,6 +94,7 @@ static encdiff_status sort_features(ed_env *env, void *argument, int rank, int64
             level[i] = i == 0 ? 0 : level[i - 1] + (items[i].value > items[i - 1].value + SAME_VALUE);
         }
         s->out->levels[f] = level[n - 1] + 1;
+        cut_into_bins(s->out, (int32_t)f);
     }
     ed_free(env, items);
     return ENCDIFF_OK;
@@ -84,13 +104,18 @@ encdiff_status ed_presorted_create(ed_env *env, const ed_metric_run *run, const 
 {
     size_t n = (size_t)r->n, size = (size_t)r->size;
     *out = (ed_presorted){.n = r->n, .size = r->size};
+    if (r->n > ED_TREE_MAX_SAMPLES)
+        return ed_fail(env, ENCDIFF_ERROR_SHAPE, "boosted trees learn from at most %d samples, not %lld",
+                       ED_TREE_MAX_SAMPLES, (long long)r->n);
     out->value = ed_alloc(env, size, n * sizeof *out->value);
     out->order = ed_alloc(env, size, n * sizeof *out->order);
     out->level = ed_alloc(env, size, n * sizeof *out->level);
     out->levels = ed_alloc(env, size, sizeof *out->levels);
+    out->bin = ed_alloc(env, size, n);
+    out->bin_start = ed_alloc(env, size, (ED_TREE_BINS + 1) * sizeof *out->bin_start);
     out->reciprocal = ed_alloc(env, n + 1, sizeof *out->reciprocal);
     encdiff_status status = env->status;
-    if (out->value && out->order && out->level && out->levels && out->reciprocal) {
+    if (out->value && out->order && out->level && out->levels && out->bin && out->bin_start && out->reciprocal) {
         out->reciprocal[0] = -INFINITY; /* nothing on one side: 0 * -infinity is never a best gain */
         for (size_t i = 1; i <= n; i++) out->reciprocal[i] = 1 / (double)i;
         ed_metric_run quiet = {.pool = run ? run->pool : NULL};
@@ -106,45 +131,108 @@ void ed_presorted_free(ed_env *env, ed_presorted *p)
     ed_free(env, p->order);
     ed_free(env, p->level);
     ed_free(env, p->levels);
+    ed_free(env, p->bin);
+    ed_free(env, p->bin_start);
     ed_free(env, p->reciprocal);
     *p = (ed_presorted){0};
 }
 
 encdiff_status ed_tree_work_create(ed_env *env, const ed_presorted *features, int32_t depth, ed_tree_work *out)
 {
-    *out = (ed_tree_work){.features = features, .depth = depth};
-    out->samples = ed_alloc(env, (size_t)features->n, sizeof *out->samples);
-    out->buckets = ed_alloc(env, ((size_t)1 << depth) + 1, sizeof *out->buckets);
+    size_t n = (size_t)features->n, buckets = (size_t)1 << depth;
+    *out = (ed_tree_work){.features = features, .depth = depth, .count_bits = 1};
+    while ((int64_t)1 << out->count_bits <= features->n) out->count_bits++;
+    out->packed = ed_alloc(env, n, sizeof *out->packed);
+    out->slot = ed_alloc(env, n, sizeof *out->slot);
+    out->sums = ed_alloc(env, 2 * (buckets + 1), ED_TREE_BINS * sizeof *out->sums);
     out->sequence = ed_alloc(env, (size_t)features->size, sizeof *out->sequence);
-    out->leaf = ed_alloc(env, (size_t)features->n, sizeof *out->leaf);
-    out->nodes = ed_alloc(env, ((size_t)2 << depth) - 1, sizeof *out->nodes);
-    if (out->samples && out->buckets && out->sequence && out->leaf && out->nodes) return ENCDIFF_OK;
+    out->buckets = ed_alloc(env, buckets + 1, sizeof *out->buckets);
+    out->prefixes = ed_alloc(env, buckets, sizeof *out->prefixes);
+    out->leaf = ed_alloc(env, n, sizeof *out->leaf);
+    out->nodes = ed_alloc(env, 2 * buckets - 1, sizeof *out->nodes);
+    if (out->packed && out->slot && out->sums && out->sequence && out->buckets && out->prefixes && out->leaf &&
+        out->nodes)
+        return ENCDIFF_OK;
     ed_tree_work_free(env, out);
     return env->status;
 }
 
 void ed_tree_work_free(ed_env *env, ed_tree_work *work)
 {
-    ed_free(env, work->samples);
-    ed_free(env, work->buckets);
+    ed_free(env, work->packed);
+    ed_free(env, work->slot);
+    ed_free(env, work->sums);
     ed_free(env, work->sequence);
+    ed_free(env, work->buckets);
+    ed_free(env, work->prefixes);
     ed_free(env, work->leaf);
     ed_free(env, work->nodes);
     *work = (ed_tree_work){0};
 }
 
+static inline int64_t residual_of(const ed_tree_work *w, int64_t sample)
+{
+    int64_t size = w->packed[sample] >> w->count_bits;
+    return w->slot[sample] & 1 ? -size : size;
+}
+
 /* ---------------------------------------------------------------- finding splits */
 
-/* Walk one feature; all buckets' walks start from nothing. `ties`: values repeat, and equal ones stay together. */
-static inline __attribute__((always_inline)) void walk(const ed_presorted *p, int32_t f, const sample *samples,
-                                                       bucket *buckets, bool ties)
+/* Sums of a feature by slot and bin. */
+static void sum_bins(const ed_tree_work *w, int32_t f, int32_t open)
 {
-    const int32_t *order = p->order + (int64_t)f * p->n, *level = p->level + (int64_t)f * p->n;
-    for (int64_t i = 0; i < p->n; i++) {
-        sample s = samples[order[i]];
-        bucket *b = &buckets[s.bucket];
+    const uint8_t *bin = w->features->bin + f * w->features->n;
+    memset(w->sums, 0, (size_t)(2 * (open + 1)) * ED_TREE_BINS * sizeof *w->sums);
+    for (int64_t i = 0; i < w->features->n; i++) w->sums[w->slot[i] * ED_TREE_BINS + bin[i]] += w->packed[i];
+}
+
+/* Running sums over the bins. */
+static void run_prefix(const ed_tree_work *w, const bucket *b, const int64_t *positive, const int64_t *negative,
+                       prefix *out)
+{
+    int64_t sum = 0, count = 0, mask = ((int64_t)1 << w->count_bits) - 1;
+    double up = ED_MAX(-b->mean, 0), down = ED_MAX(b->mean, 0); /* what each sample adds besides its residual */
+    for (int k = 0; k < ED_TREE_BINS; k++) {
+        int64_t rise = positive[k] >> w->count_bits, fall = negative[k] >> w->count_bits;
+        double here = (double)((positive[k] & mask) + (negative[k] & mask));
+        out->sum[k] = sum;
+        out->count[k] = (double)count;
+        out->off[k] = (double)sum - (double)count * b->mean;
+        out->rise[k] = (double)rise + here * up;
+        out->fall[k] = (double)fall + here * down;
+        sum += rise - fall;
+        count += (positive[k] & mask) + (negative[k] & mask);
+    }
+    out->count[ED_TREE_BINS] = (double)count;
+}
+
+/* Bounds on the gain in every bin; returns the best gain at the bins' edges, which are splits themselves. */
+ED_CLONES static double bound_bins(prefix *p, double size)
+{
+    double best[4] = {0};
+    for (int k = 0; k < ED_TREE_BINS; k += 4)
+        for (int l = 0; l < 4; l++) {
+            double off = p->off[k + l], first = ED_MAX(p->count[k + l], 1.0);
+            double last = ED_MIN(p->count[k + l + 1], size - 1), from = ED_MIN(first, size - 1);
+            double widest = ED_MAX(off + p->rise[k + l], p->fall[k + l] - off);
+            double weight = size * ED_MAX(1 / (from * (size - from)), 1 / (last * (size - last) + (last < 1)));
+            p->bound[k + l] = p->count[k + l + 1] > p->count[k + l] ? widest * widest * weight : 0;
+            double gain = off * off * (size / (from * (size - from)));
+            best[l] = gain > best[l] ? gain : best[l];
+        }
+    return ED_MAX(ED_MAX(best[0], best[1]), ED_MAX(best[2], best[3]));
+}
+
+/* Walk samples [first, last) of a feature's order, from the sums and counts that the buckets have. */
+static void walk(const ed_tree_work *w, int32_t f, int64_t first, int64_t last)
+{
+    const ed_presorted *p = w->features;
+    const int32_t *order = p->order + f * p->n, *level = p->level + f * p->n;
+    for (int64_t i = first; i < last; i++) {
+        int32_t s = order[i];
+        bucket *b = &w->buckets[w->slot[s] >> 1];
         int32_t count = b->count;
-        if (!ties || level[i] != b->level) {
+        if (level[i] != b->level) {
             double off = (double)b->sum - count * b->mean;
             double gain = off * off * (p->reciprocal[count] + p->reciprocal[b->size - count]);
             if (gain > b->best) {
@@ -153,61 +241,57 @@ static inline __attribute__((always_inline)) void walk(const ed_presorted *p, in
                 b->position = (int32_t)i;
             }
         }
-        if (ties) b->level = level[i];
-        b->sum += s.residual;
+        b->level = level[i];
+        b->sum += residual_of(w, s);
         b->count = count + 1;
     }
 }
 
-/* The same for the root, which has every sample: nothing to look up per sample. */
-static void walk_root(const ed_presorted *p, int32_t f, const sample *samples, bucket *root, bool ties)
+/* Walk the bins where a bucket could do better than its best, or than the best edge of this feature. */
+static void walk_promising(const ed_tree_work *w, int32_t f, int32_t open, const double *edge)
 {
-    const int32_t *order = p->order + (int64_t)f * p->n, *level = p->level + (int64_t)f * p->n;
-    int64_t sum = 0;
-    double best = root->best, mean = root->mean;
-    for (int64_t i = 0; i < p->n; i++) {
-        double off = (double)sum - (double)i * mean;
-        double gain = off * off * (p->reciprocal[i] + p->reciprocal[p->n - i]);
-        sum += samples[order[i]].residual;
-        if (!(gain > best) || (ties && i > 0 && level[i] == level[i - 1])) continue;
-        best = gain;
-        root->feature = f;
-        root->position = (int32_t)i;
+    const int32_t *start = w->features->bin_start + (int64_t)f * (ED_TREE_BINS + 1);
+    for (int k = 0; k < ED_TREE_BINS; k++) {
+        bool promising = false;
+        for (int32_t b = 0; b < open; b++) {
+            double bound = w->prefixes[b].bound[k] * (1 + 1e-9); /* the bound itself is rounded */
+            promising |= bound > w->buckets[b].best && bound >= edge[b];
+        }
+        if (!promising) continue;
+        for (int32_t b = 0; b < open; b++) {
+            w->buckets[b].sum = w->prefixes[b].sum[k];
+            w->buckets[b].count = (int32_t)w->prefixes[b].count[k];
+            w->buckets[b].level = -1;
+        }
+        w->buckets[open].count = 0; /* of finished nodes, which gain nothing */
+        walk(w, f, start[k], start[k + 1]);
     }
-    root->best = best;
 }
 
 static void find_splits(const ed_tree_work *w, int32_t open)
 {
-    const ed_presorted *p = w->features;
-    for (int32_t k = 0; k < p->size; k++) {
-        int32_t f = w->sequence[k];
-        bool ties = p->levels[f] < p->n;
-        if (p->levels[f] < 2) continue;
-        if (open == 1 && w->buckets[0].size == p->n) {
-            walk_root(p, f, w->samples, w->buckets, ties);
-            continue;
+    double edge[1 << ED_TREE_MAX_DEPTH];
+    for (int32_t i = 0; i < w->features->size; i++) {
+        int32_t f = w->sequence[i];
+        if (w->features->levels[f] < 2) continue;
+        sum_bins(w, f, open);
+        for (int32_t b = 0; b < open; b++) {
+            const int64_t *positive = w->sums + 2 * b * ED_TREE_BINS, *negative = positive + ED_TREE_BINS;
+            run_prefix(w, &w->buckets[b], positive, negative, &w->prefixes[b]);
+            edge[b] = bound_bins(&w->prefixes[b], w->buckets[b].size) * (1 - 1e-9);
         }
-        for (int32_t b = 0; b <= open; b++) {
-            w->buckets[b].sum = 0;
-            w->buckets[b].count = 0;
-            w->buckets[b].level = -1;
-        }
-        if (ties)
-            walk(p, f, w->samples, w->buckets, true);
-        else
-            walk(p, f, w->samples, w->buckets, false);
+        walk_promising(w, f, open, edge);
     }
 }
 
-/* The split of a bucket as a threshold: midway between its neighbours in the walk. */
+/* The split of a bucket as a threshold: midway between its neighbours in the order. */
 static void set_threshold(const ed_tree_work *w, int32_t index, ed_tree_node *node)
 {
     const bucket *b = &w->buckets[index];
     const float *value = w->features->value + (int64_t)b->feature * w->features->n;
     const int32_t *order = w->features->order + (int64_t)b->feature * w->features->n;
     int32_t before = b->position - 1;
-    while (w->samples[order[before]].bucket != index) before--;
+    while (w->slot[order[before]] >> 1 != index) before--;
     double left = (double)value[order[before]], right = (double)value[order[b->position]];
     node->feature = b->feature;
     node->threshold = left / 2 + right / 2;
@@ -225,13 +309,6 @@ static bool splits(const bucket *b, double scale)
 
 static void open_bucket(bucket *b, int32_t node) { *b = (bucket){.node = node, .best = -1, .feature = -1}; }
 
-static void add_sample(bucket *b, sample s, double residual)
-{
-    b->size++;
-    b->total += s.residual;
-    b->square += residual * residual;
-}
-
 /* The bucket of samples whose node is finished: no gain is ever better than its best. */
 static void close_bucket(bucket *b, int64_t n) { *b = (bucket){.size = (int32_t)n, .best = INFINITY, .feature = -1}; }
 
@@ -242,51 +319,65 @@ static int32_t keep_splittable(ed_tree_work *w, int32_t open, double scale)
     for (int32_t b = 0; b < open; b++) to[b] = splits(&w->buckets[b], scale) ? kept++ : -1;
     if (kept == open) return open;
     for (int64_t i = 0; i < w->features->n; i++) {
-        int32_t b = w->samples[i].bucket;
-        w->samples[i].bucket = b < open && to[b] >= 0 ? to[b] : kept;
+        int32_t b = w->slot[i] >> 1;
+        w->slot[i] = (uint16_t)((b < open && to[b] >= 0 ? to[b] : kept) << 1 | (w->slot[i] & 1));
     }
     for (int32_t b = 0; b < open; b++)
         if (to[b] >= 0) w->buckets[to[b]] = w->buckets[b];
     return kept;
 }
 
+/* How the samples of a bucket go on. */
+typedef struct branch {
+    const float *value; /* of the feature */
+    double threshold;
+    int32_t left;  /* bucket of the next level */
+    int32_t right; /* the same as left: the node is finished */
+    int32_t node;
+} branch;
+
+/* Give every sample its new bucket, and the buckets their sums. */
+static void move_samples(ed_tree_work *w, const branch *branches, const double *residual)
+{
+    for (int64_t i = 0; i < w->features->n; i++) {
+        const branch *to = &branches[w->slot[i] >> 1];
+        int32_t sign = w->slot[i] & 1, next = (double)to->value[i] > to->threshold ? to->right : to->left;
+        bucket *b = &w->buckets[next];
+        w->slot[i] = (uint16_t)(next << 1 | sign);
+        b->size++;
+        b->total += residual_of(w, i);
+        b->square += residual[i] * residual[i];
+        if (to->left != to->right) w->leaf[i] = b->node;
+    }
+}
+
 /* Split the open buckets; their children become the open buckets of the next level. Returns how many. */
 static int32_t split_level(ed_tree_work *w, int32_t open, const double *residual, double scale, double *importance)
 {
     const ed_presorted *p = w->features;
-    int32_t child[(1 << ED_TREE_MAX_DEPTH) + 1], feature[(1 << ED_TREE_MAX_DEPTH) + 1], next = 0;
-    double threshold[(1 << ED_TREE_MAX_DEPTH) + 1];
-    int32_t heap[(1 << ED_TREE_MAX_DEPTH) + 1];
-    for (int32_t b = 0; b < open; b++) {
+    branch branches[(1 << ED_TREE_MAX_DEPTH) + 1];
+    int32_t next = 0;
+    for (int32_t b = 0; b < open; b++) next += w->buckets[b].feature >= 0 ? 2 : 0;
+    for (int32_t b = 0, child = 0; b <= open; b++) {
         const bucket *from = &w->buckets[b];
-        child[b] = -1;
-        if (from->feature < 0) continue; /* every value is the same */
+        branches[b] = (branch){.value = p->value, .left = next, .right = next, .node = from->node};
+        if (from->feature < 0) continue; /* finished, or every value is the same */
         ed_tree_node *node = &w->nodes[from->node];
         set_threshold(w, b, node);
         importance[from->feature] += from->best / (scale * scale) / (double)p->n;
-        child[b] = next;
-        feature[b] = node->feature;
-        threshold[b] = node->threshold;
-        heap[b] = from->node;
-        next += 2;
+        branches[b].value = p->value + node->feature * p->n;
+        branches[b].threshold = node->threshold;
+        branches[b].left = child++;
+        branches[b].right = child++;
     }
-    for (int32_t b = 0; b < open; b++)
-        for (int side = 0; side < 2 && child[b] >= 0; side++) {
-            int32_t node = 2 * heap[b] + 1 + side;
+    for (int32_t b = 0; b <= open; b++)
+        for (int side = 0; side < 2 && branches[b].left != branches[b].right; side++) {
+            int32_t node = 2 * branches[b].node + 1 + side;
             w->nodes[node].feature = -1;
-            open_bucket(&w->buckets[child[b] + side], node);
+            open_bucket(&w->buckets[branches[b].left + side], node);
         }
-    for (int64_t i = 0; i < p->n; i++) {
-        sample *s = &w->samples[i];
-        int32_t b = s->bucket;
-        if (b >= open || child[b] < 0) {
-            s->bucket = next;
-            continue;
-        }
-        s->bucket = child[b] + ((double)p->value[(int64_t)feature[b] * p->n + i] > threshold[b]);
-        w->leaf[i] = w->buckets[s->bucket].node;
-        add_sample(&w->buckets[s->bucket], *s, residual[i]);
-    }
+    open_bucket(&w->buckets[next], 0);
+    move_samples(w, branches, residual);
     return next;
 }
 
@@ -294,15 +385,20 @@ static int32_t split_level(ed_tree_work *w, int32_t open, const double *residual
 static double start(ed_tree_work *w, const double *residual)
 {
     int64_t n = w->features->n;
+    int bits = ED_MIN(30, 62 - 2 * w->count_bits); /* a sum of all and their number fit one word */
     double largest = 0;
     for (int64_t i = 0; i < n; i++) largest = ED_MAX(largest, fabs(residual[i]));
-    double scale = largest > 0 ? (double)(1 << RESIDUAL_BITS) / largest : 1;
+    double scale = largest > 0 ? (double)(1 << bits) / largest : 1;
+    bucket *root = &w->buckets[0];
     w->nodes[0].feature = -1;
-    open_bucket(&w->buckets[0], 0);
+    open_bucket(root, 0);
+    root->size = (int32_t)n;
     for (int64_t i = 0; i < n; i++) {
-        w->samples[i] = (sample){(int32_t)lrint(residual[i] * scale), 0};
+        w->packed[i] = (int64_t)lrint(fabs(residual[i]) * scale) << w->count_bits | 1;
+        w->slot[i] = residual[i] < 0;
         w->leaf[i] = 0;
-        add_sample(&w->buckets[0], w->samples[i], residual[i]);
+        root->total += residual_of(w, i);
+        root->square += residual[i] * residual[i];
     }
     return scale;
 }

@@ -1,8 +1,8 @@
 /*
  * Regression trees grown breadth first with exact splits, the weak learners of gradient boosting.
  *
- * Features are sorted once for all trees. Residuals are rounded to 30-bit integers, so that their sums are exact and no
- * result depends on the order of a sum.
+ * Features are sorted once for all trees, and cut into bins of neighbouring ranks. Residuals are rounded to integers
+ * (30 bits for up to 65,535 samples), so that their sums are exact and no result depends on the order of a sum.
  */
 #ifndef ED_METRICS_TREE_H
 #define ED_METRICS_TREE_H
@@ -10,7 +10,8 @@
 #include "metrics/internal.h"
 
 #define ED_TREE_MAX_DEPTH 10
-#define ED_TREE_MAX_NODES ((2 << ED_TREE_MAX_DEPTH) - 1)
+#define ED_TREE_MAX_SAMPLES (1 << 22)
+#define ED_TREE_BINS 128 /* of ranks, for each feature; at most 256 */
 
 /* Training samples, feature by feature. Read by every thread. */
 typedef struct ed_presorted {
@@ -20,6 +21,8 @@ typedef struct ed_presorted {
     int32_t *order;     /* [size][n]: samples by increasing value */
     int32_t *level;     /* [size][n]: number of the distinct value of order[i]; neighbours within 1e-7 are one */
     int32_t *levels;    /* [size]: how many there are */
+    uint8_t *bin;       /* [size][n], in the order of the samples; equal levels share a bin */
+    int32_t *bin_start; /* [size][ED_TREE_BINS + 1]: where bins begin in `order`; empty ones are at the end */
     double *reciprocal; /* [n + 1]: 1 / i, and -infinity for 0 */
 } ed_presorted;
 
@@ -37,12 +40,15 @@ typedef struct ed_tree_node {
 /* One thread's workshop for trees of a given depth. */
 typedef struct ed_tree_work {
     const ed_presorted *features;
-    int32_t depth;
-    struct ed_tree_sample *samples; /* [n] */
-    struct ed_tree_bucket *buckets; /* [2^depth + 1] */
-    int32_t *sequence;              /* [size]: in which order features are tried */
-    int32_t *leaf;                  /* out, [n]: the node where each training sample ends */
-    ed_tree_node *nodes;            /* out */
+    int32_t depth, count_bits;
+    int64_t *packed;                 /* [n]: |residual| << count_bits | 1 */
+    uint16_t *slot;                  /* [n]: 2 * bucket + (residual < 0) */
+    int64_t *sums;                   /* [slots][ED_TREE_BINS] of `packed` */
+    int32_t *sequence;               /* [size]: in which order features are tried */
+    struct ed_tree_bucket *buckets;  /* [2^depth + 1] */
+    struct ed_tree_prefix *prefixes; /* [2^depth] */
+    int32_t *leaf;                   /* out, [n]: the node where each training sample ends */
+    ed_tree_node *nodes;             /* out */
 } ed_tree_work;
 
 encdiff_status ed_tree_work_create(ed_env *env, const ed_presorted *features, int32_t depth, ed_tree_work *out);
