@@ -6,8 +6,11 @@
  * process-wide lock: the only state of this library that is shared between contexts. The host's error printing is
  * switched off inside the lock and put back. A host that calls HDF5 itself from other threads must arrange that too.
  */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <hdf5.h>
 
@@ -17,7 +20,12 @@
 #define CHUNK_LIMIT ((uint64_t)1 << 30)   /* bytes; HDF5 takes that much memory to read one image of it */
 #define CACHE_LIMIT ((uint64_t)512 << 20) /* for files whose chunks hold many images */
 #define CACHE_DEFAULT ((uint64_t)64 << 20)
-#define WRITE_BLOCK 64 /* images */
+#define UNPACK_BYTES ((uint64_t)64 << 20)
+enum {
+    WRITE_BLOCK = 64, /* images */
+    SCATTERED = 64,   /* images inflated to read one, from which on a file is unpacked */
+    MOST_JUMPS = 4,   /* between distant images before it is */
+};
 
 /*
  * Images in a chunk of the files written here. Training reads single images at random, and each costs the inflation of
@@ -68,6 +76,17 @@ static encdiff_status h5_fail(ed_env *env, encdiff_status kind, const char *path
 typedef struct h5_set {
     ed_dataset base;
     hid_t file, images, space; /* negative when not open */
+
+    /* Where reading one image inflates many: see unpack(). */
+    bool scattered;
+    int64_t run; /* images that share chunks */
+    pthread_mutex_t lock;
+    bool has_lock;
+    int64_t last_run;
+    int jumps; /* reads that went neither on nor to the next run */
+    bool refused;
+    atomic_bool unpacked;
+    ed_source copy;
 } h5_set;
 
 /* What a dataset in the file is. */
@@ -170,23 +189,20 @@ static encdiff_status check_amount(ed_env *env, const char *path, hid_t dataset,
  * The chunk cache holds the chunks that a run of images lies in, so that reading in order inflates each once whatever
  * the file's chunks are.
  */
-static encdiff_status plan_cache(ed_env *env, const char *path, const shape *s, const hsize_t *chunk, uint64_t wanted,
-                                 hid_t access)
+static encdiff_status plan_cache(ed_env *env, h5_set *set, const char *path, const shape *s, const hsize_t *chunk,
+                                 uint64_t wanted, hid_t access)
 {
-    uint64_t chunk_bytes = 1, run_bytes = 1, chunks_of_image = 1;
+    uint64_t chunk_bytes = 1, run_bytes = 1, image_bytes = s->dim[1] * s->dim[2] * 3, needed = 1;
     for (int i = 0; i < 4; i++) {
         uint64_t count = i ? (s->dim[i] + chunk[i] - 1) / chunk[i] : 1;
         if (chunk[i] > CHUNK_LIMIT || (chunk_bytes *= chunk[i]) > CHUNK_LIMIT)
             return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "%s: chunks of more than %llu bytes", path,
                            (unsigned long long)CHUNK_LIMIT);
-        run_bytes = ED_MIN(run_bytes * chunk[i] * count, CACHE_LIMIT); /* below 2^60: no overflow */
-        chunks_of_image = ED_MIN(chunks_of_image * count, CACHE_LIMIT);
+        needed = ED_MIN(needed * chunk[i] * count, (uint64_t)1 << 40); /* below 2^63: no overflow */
     }
-    if (chunk[0] > 64 || chunks_of_image > 64)
-        ed_log(env, ED_LOG_WARNING,
-               "%s: %llu images share a chunk and an image lies in %llu: reading at random will be slow; converting "
-               "the file once helps",
-               path, (unsigned long long)chunk[0], (unsigned long long)chunks_of_image);
+    run_bytes = ED_MIN(needed, CACHE_LIMIT);
+    set->run = (int64_t)chunk[0];
+    set->scattered = needed / image_bytes >= SCATTERED && s->dim[0] > chunk[0];
     uint64_t bytes = ED_MAX(ED_MAX(wanted, run_bytes), chunk_bytes);
     size_t slots = (size_t)ED_MIN(bytes / chunk_bytes * 10, (uint64_t)1 << 20) | 1;
     return H5Pset_chunk_cache(access, ED_MAX(slots, (size_t)521), (size_t)bytes, 0.75) < 0
@@ -195,8 +211,8 @@ static encdiff_status plan_cache(ed_env *env, const char *path, const shape *s, 
 }
 
 /* What the dataset says of itself decides how it is opened. */
-static encdiff_status examine_images(ed_env *env, const char *path, hid_t dataset, uint64_t cache, hid_t access,
-                                     shape *s)
+static encdiff_status examine_images(ed_env *env, h5_set *set, const char *path, hid_t dataset, uint64_t cache,
+                                     hid_t access, shape *s)
 {
     if (!inspect(dataset, s) || !are_images(s))
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: its images are not u8 [n][height][width][3]", path);
@@ -210,7 +226,7 @@ static encdiff_status examine_images(ed_env *env, const char *path, hid_t datase
     encdiff_status status = check_storage(env, path, properties);
     if (status == ENCDIFF_OK && H5Pget_layout(properties) == H5D_CHUNKED)
         status = H5Pget_chunk(properties, 4, chunk) == 4
-                     ? plan_cache(env, path, s, chunk, cache, access)
+                     ? plan_cache(env, set, path, s, chunk, cache, access)
                      : h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its chunks cannot be read");
     H5Pclose(properties);
     return status;
@@ -228,7 +244,7 @@ static encdiff_status open_images(ed_env *env, const char *path, const ed_datase
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no images u8 [n][height][width][3] are in it", path);
     hid_t access = H5Pcreate(H5P_DATASET_ACCESS), first = open_inside(set->file, name, H5P_DEFAULT);
     encdiff_status status = first < 0 ? h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its images cannot be opened")
-                                      : examine_images(env, path, first,
+                                      : examine_images(env, set, path, first,
                                                        options->cache_bytes ? options->cache_bytes : CACHE_DEFAULT,
                                                        access, &s);
     if (first >= 0) H5Dclose(first);
@@ -283,7 +299,8 @@ static void h5_close(ed_env *env, ed_dataset *dataset)
 {
     h5_set *set = (h5_set *)dataset;
     guard g;
-    (void)env;
+    ed_source_close(env, &set->copy);
+    if (set->has_lock) pthread_mutex_destroy(&set->lock);
     enter(&g);
     if (set->space >= 0) H5Sclose(set->space);
     if (set->images >= 0) H5Dclose(set->images);
@@ -338,7 +355,7 @@ static encdiff_status read_block(ed_env *env, const h5_set *set, int64_t n, plac
     return ENCDIFF_OK;
 }
 
-static encdiff_status h5_read(ed_env *env, ed_dataset *dataset, int64_t n, const int64_t *indices, uint8_t *out)
+static encdiff_status read_sorted(ed_env *env, const h5_set *set, int64_t n, const int64_t *indices, uint8_t *out)
 {
     place places[BLOCK];
     encdiff_status status = ENCDIFF_OK;
@@ -347,11 +364,99 @@ static encdiff_status h5_read(ed_env *env, ed_dataset *dataset, int64_t n, const
         for (int64_t i = 0; i < some; i++) places[i] = (place){indices[first + i], first + i};
         guard g;
         enter(&g);
-        status = read_block(env, (h5_set *)dataset, some, places, out);
+        status = read_block(env, set, some, places, out);
         leave(&g);
         if (status == ENCDIFF_OK) status = ed_check_cancel(env);
     }
     return status;
+}
+
+/* ---------------------------------------------------------------- unpacking
+ *
+ * h5py's own choice of chunks for the published 3dshapes.h5 is 15,000 images x 4 x 4 pixels x 1 channel: one image lies
+ * in 768 chunks, and reading it inflates 184 MB. Reading in order that is fine, with a cache of that size. When images
+ * are read here and there, the file is inflated once into a temporary file that is gone when the set is closed.
+ */
+
+static encdiff_status copy_images(ed_env *env, const h5_set *set, int descriptor, uint8_t *buffer, int64_t room)
+{
+    size_t bytes = (size_t)set->base.height * (size_t)set->base.width * 3;
+    for (int64_t first = 0; first < set->base.size; first += room) {
+        int64_t n = ED_MIN(room, set->base.size - first);
+        guard g;
+        enter(&g);
+        encdiff_status status = read_run(env, set, first, n, buffer);
+        leave(&g);
+        if (status != ENCDIFF_OK) return status;
+        ED_TRY(ed_write_all(env, descriptor, buffer, (size_t)n * bytes, "temporary file"));
+        ED_TRY(ed_check_cancel(env));
+    }
+    return ENCDIFF_OK;
+}
+
+static bool has_room(int descriptor, uint64_t bytes)
+{
+    struct statvfs info;
+    return fstatvfs(descriptor, &info) != 0 || info.f_bavail >= bytes / info.f_frsize;
+}
+
+static encdiff_status unpack_into(ed_env *env, h5_set *set, int descriptor)
+{
+    uint64_t bytes = (uint64_t)set->base.height * (uint64_t)set->base.width * 3, all = bytes * (uint64_t)set->base.size;
+    if (!has_room(descriptor, all)) {
+        set->refused = true;
+        ed_log(env, ED_LOG_WARNING, "%s: no room for a temporary file of %llu bytes: reading at random stays slow",
+               set->base.name, (unsigned long long)all);
+        return ENCDIFF_OK;
+    }
+    ed_log(env, ED_LOG_INFO, "%s: unpacking %llu bytes into a temporary file; a converted file would not need it",
+           set->base.name, (unsigned long long)all);
+    uint64_t room = ED_MAX(UNPACK_BYTES / bytes, (uint64_t)1);
+    uint8_t *buffer = ed_alloc_raw(env, (size_t)(room * bytes));
+    if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = copy_images(env, set, descriptor, buffer, (int64_t)room);
+    ed_free(env, buffer);
+    char *name = status == ENCDIFF_OK ? ed_strdup(env, set->base.name) : NULL;
+    if (!name) return status == ENCDIFF_OK ? ENCDIFF_ERROR_OUT_OF_MEMORY : status;
+    set->copy = (ed_source){.name = name, .descriptor = descriptor, .owns_descriptor = true, .size = all};
+    atomic_store_explicit(&set->unpacked, true, memory_order_release);
+    return ENCDIFF_OK;
+}
+
+static encdiff_status unpack(ed_env *env, h5_set *set)
+{
+    int descriptor;
+    ED_TRY(ed_temporary_file(env, &descriptor));
+    encdiff_status status = unpack_into(env, set, descriptor);
+    if (!set->copy.name) close(descriptor);
+    return status;
+}
+
+static encdiff_status consider_unpacking(ed_env *env, h5_set *set, int64_t n, const int64_t *indices)
+{
+    encdiff_status status = ENCDIFF_OK;
+    pthread_mutex_lock(&set->lock);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t run = indices[i] / set->run;
+        if (run != set->last_run && run != set->last_run + 1) set->jumps++;
+        set->last_run = run;
+    }
+    bool wanted = set->jumps > MOST_JUMPS && !set->refused;
+    if (wanted && !atomic_load_explicit(&set->unpacked, memory_order_relaxed)) status = unpack(env, set);
+    pthread_mutex_unlock(&set->lock);
+    return status;
+}
+
+static encdiff_status h5_read(ed_env *env, ed_dataset *dataset, int64_t n, const int64_t *indices, uint8_t *out)
+{
+    h5_set *set = (h5_set *)dataset;
+    if (set->scattered && !atomic_load_explicit(&set->unpacked, memory_order_acquire))
+        ED_TRY(consider_unpacking(env, set, n, indices));
+    if (!atomic_load_explicit(&set->unpacked, memory_order_acquire)) return read_sorted(env, set, n, indices, out);
+    size_t bytes = (size_t)dataset->height * (size_t)dataset->width * 3;
+    for (int64_t i = 0; i < n; i++, out += bytes)
+        ED_TRY(ed_source_read(env, &set->copy, (uint64_t)indices[i] * bytes, out, bytes));
+    return ENCDIFF_OK;
 }
 
 static const ed_dataset_class h5_class = {.read = h5_read, .close = h5_close};
@@ -364,9 +469,11 @@ encdiff_status ed_h5_open(ed_env *env, const char *path, const ed_dataset_option
     ED_TRY(ed_dataset_create(env, sizeof(h5_set), &h5_class, slash ? slash + 1 : path, "h5", &base));
     h5_set *set = (h5_set *)base;
     set->file = set->images = set->space = -1;
+    set->has_lock = pthread_mutex_init(&set->lock, NULL) == 0;
     guard g;
     enter(&g);
-    encdiff_status status = open_images(env, path, options, set);
+    encdiff_status status = set->has_lock ? open_images(env, path, options, set)
+                                          : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "%s: no mutex", path);
     if (status == ENCDIFF_OK) status = open_labels(env, path, set);
     leave(&g);
     if (status == ENCDIFF_OK && base->factor_names && !strcmp(base->factor_names[0], ed_shapes3d_names[0]))

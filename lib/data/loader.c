@@ -27,7 +27,7 @@ struct ed_loader {
     slot *slots;
     uint64_t claimed; /* batch numbers given to readers; guarded by the lock, as all below */
     uint64_t taken;   /* batch numbers returned to the caller, of which the last is still in use */
-    bool stop;
+    atomic_bool stop; /* also the readers' cancel flag */
     double waited;
     ed_env env; /* of the readers: a child of the creator's */
     pthread_t *threads;
@@ -208,7 +208,7 @@ encdiff_status ed_loader_create(ed_env *env, ed_dataset *dataset, const ed_loade
     ed_dataset_get_info(dataset, &loader->info);
     ed_env_child(&loader->env, env);
     /* A cancel stops the call, not the readers: batches that it would spoil are needed when the caller goes on. */
-    loader->env.cancel = NULL;
+    loader->env.cancel = &loader->stop;
     loader->env.log = NULL; /* the host expects its callback in the calling thread */
     encdiff_status status = check_options(env, loader);
     if (status == ENCDIFF_OK) status = start(env, loader);
