@@ -1,297 +1,83 @@
-/*
- * Growing a regression tree level by level.
- *
- * Splitting a node before a sample, in the order of a feature, gains
- *
- *   (sum - count * mean)^2 (1 / count + 1 / (size - count))
- *
- * with sum and count of the node's samples before it, and mean and size of the node: Friedman's improvement up to a
- * factor of the node, and the reduction of the squared error.
- *
- * The best split is found exactly without looking at every sample in order. For each feature, positive and negative
- * residuals of each node are summed per bin of ranks. Within a bin the sum cannot rise by more than its positive
- * part nor fall by more than its negative one, which bounds the gain there; only bins that could beat the best gain so
- * far are walked sample by sample.
- */
+/* Growing a regression tree level by level. */
 #include <math.h>
-#include <stdlib.h>
 
-#include "metrics/tree.h"
+#include "metrics/split.h"
 
-#define SAME_VALUE 1e-7f /* scikit-learn's: values no farther apart cannot be told apart */
-#define PURE 0x1p-52     /* variance below which a node is not split */
+#define PURE 0x1p-52 /* variance of residuals below which a node is not split */
 
-/* A node of the level being split. */
-typedef struct ed_tree_bucket {
-    int64_t sum; /* of what a walk has passed, as count and level */
-    int32_t count, level;
-    int32_t size;
-    int32_t node; /* in the heap */
-    double mean;
-    double best; /* gain */
-    int32_t feature, position;
-    int64_t total; /* of residuals */
-    double square; /* of residuals, unscaled */
-} bucket;
-
-/* What a node has before each bin of a feature: sum - count * mean, count; and how far a bin may rise and fall. */
-typedef struct ed_tree_prefix {
-    double off[ED_TREE_BINS + 1], count[ED_TREE_BINS + 1];
-    double rise[ED_TREE_BINS], fall[ED_TREE_BINS];
-    double bound[ED_TREE_BINS]; /* on the gain of splits in the bin */
-    int64_t sum[ED_TREE_BINS];
-} prefix;
-
-/* ---------------------------------------------------------------- sorting */
-
-typedef struct item {
-    float value;
-    int32_t row;
-} item;
-
-static int compare_items(const void *a, const void *b)
-{
-    const item *x = a, *y = b;
-    if (x->value != y->value) return x->value < y->value ? -1 : 1;
-    return (x->row > y->row) - (x->row < y->row);
-}
-
-typedef struct sorting {
-    const ed_representation *r;
-    ed_presorted *out;
-} sorting;
-
-/* Bins of about equal numbers of samples. */
-static void cut_into_bins(ed_presorted *p, int32_t f)
-{
-    const int32_t *order = p->order + f * p->n, *level = p->level + f * p->n;
-    uint8_t *bin = p->bin + f * p->n;
-    int32_t *start = p->bin_start + (int64_t)f * (ED_TREE_BINS + 1), bins = 0;
-    for (int64_t i = 0; i < p->n; i++) {
-        if (i == 0 || (i >= p->n * bins / ED_TREE_BINS && level[i] != level[i - 1])) start[bins++] = (int32_t)i;
-        bin[order[i]] = (uint8_t)(bins - 1);
-    }
-    for (; bins <= ED_TREE_BINS; bins++) start[bins] = (int32_t)p->n;
-}
-
-static encdiff_status sort_features(ed_env *env, void *argument, int rank, int64_t first, int64_t last)
-{
-    (void)rank;
-    const sorting *s = argument;
-    int64_t n = s->r->n;
-    item *items = ed_alloc(env, (size_t)n, sizeof *items);
-    if (!items) return env->status;
-    for (int64_t f = first; f < last; f++) {
-        float *value = s->out->value + f * n;
-        int32_t *order = s->out->order + f * n, *level = s->out->level + f * n;
-        for (int64_t i = 0; i < n; i++) {
-            value[i] = s->r->codes[i * s->r->size + f];
-            items[i] = (item){value[i], (int32_t)i};
-        }
-        qsort(items, (size_t)n, sizeof *items, compare_items);
-        for (int64_t i = 0; i < n; i++) {
-            order[i] = items[i].row;
-            level[i] = i == 0 ? 0 : level[i - 1] + (items[i].value > items[i - 1].value + SAME_VALUE);
-        }
-        s->out->levels[f] = level[n - 1] + 1;
-        cut_into_bins(s->out, (int32_t)f);
-    }
-    ed_free(env, items);
-    return ENCDIFF_OK;
-}
-
-encdiff_status ed_presorted_create(ed_env *env, const ed_metric_run *run, const ed_representation *r, ed_presorted *out)
-{
-    size_t n = (size_t)r->n, size = (size_t)r->size;
-    *out = (ed_presorted){.n = r->n, .size = r->size};
-    if (r->n > ED_TREE_MAX_SAMPLES)
-        return ed_fail(env, ENCDIFF_ERROR_SHAPE, "boosted trees learn from at most %d samples, not %lld",
-                       ED_TREE_MAX_SAMPLES, (long long)r->n);
-    out->value = ed_alloc(env, size, n * sizeof *out->value);
-    out->order = ed_alloc(env, size, n * sizeof *out->order);
-    out->level = ed_alloc(env, size, n * sizeof *out->level);
-    out->levels = ed_alloc(env, size, sizeof *out->levels);
-    out->bin = ed_alloc(env, size, n);
-    out->bin_start = ed_alloc(env, size, (ED_TREE_BINS + 1) * sizeof *out->bin_start);
-    out->reciprocal = ed_alloc(env, n + 1, sizeof *out->reciprocal);
-    encdiff_status status = env->status;
-    if (out->value && out->order && out->level && out->levels && out->bin && out->bin_start && out->reciprocal) {
-        out->reciprocal[0] = -INFINITY; /* nothing on one side: 0 * -infinity is never a best gain */
-        for (size_t i = 1; i <= n; i++) out->reciprocal[i] = 1 / (double)i;
-        ed_metric_run quiet = {.pool = run ? run->pool : NULL};
-        status = ed_metric_for(env, &quiet, "sorting", r->size, 1, sort_features, &(sorting){r, out});
-    }
-    if (status != ENCDIFF_OK) ed_presorted_free(env, out);
-    return status;
-}
-
-void ed_presorted_free(ed_env *env, ed_presorted *p)
-{
-    ed_free(env, p->value);
-    ed_free(env, p->order);
-    ed_free(env, p->level);
-    ed_free(env, p->levels);
-    ed_free(env, p->bin);
-    ed_free(env, p->bin_start);
-    ed_free(env, p->reciprocal);
-    *p = (ed_presorted){0};
-}
+/* How the samples of a row go on. */
+typedef struct ed_tree_branch {
+    const float *value; /* of the feature */
+    double threshold;
+    int32_t child[2]; /* node numbers: not above the threshold, above; -1 when the samples are in leaves already */
+    int32_t row[2];   /* of the next level; the last one for leaves */
+    bool listed[2];   /* summed at the next level */
+} branch;
 
 encdiff_status ed_tree_work_create(ed_env *env, const ed_presorted *features, int32_t depth, ed_tree_work *out)
 {
-    size_t n = (size_t)features->n, buckets = (size_t)1 << depth;
-    *out = (ed_tree_work){.features = features, .depth = depth, .count_bits = 1};
-    while ((int64_t)1 << out->count_bits <= features->n) out->count_bits++;
-    out->packed = ed_alloc(env, n, sizeof *out->packed);
-    out->slot = ed_alloc(env, n, sizeof *out->slot);
-    out->sums = ed_alloc(env, 2 * (buckets + 1), ED_TREE_BINS * sizeof *out->sums);
-    out->sequence = ed_alloc(env, (size_t)features->size, sizeof *out->sequence);
-    out->buckets = ed_alloc(env, buckets + 1, sizeof *out->buckets);
-    out->prefixes = ed_alloc(env, buckets, sizeof *out->prefixes);
-    out->leaf = ed_alloc(env, n, sizeof *out->leaf);
-    out->nodes = ed_alloc(env, 2 * buckets - 1, sizeof *out->nodes);
-    if (out->packed && out->slot && out->sums && out->sequence && out->buckets && out->prefixes && out->leaf &&
-        out->nodes)
-        return ENCDIFF_OK;
-    ed_tree_work_free(env, out);
-    return env->status;
+    int32_t rows = 1 << (depth - 1); /* the last level's children are leaves */
+    *out = (ed_tree_work){.features = features, .depth = depth};
+    out->splitter = ed_alloc(env, 1, sizeof *out->splitter);
+    out->next = ed_alloc(env, (size_t)rows + 1, sizeof *out->next);
+    out->branches = ed_alloc(env, (size_t)rows + 1, sizeof *out->branches);
+    out->leaf = ed_alloc(env, (size_t)features->n, sizeof *out->leaf);
+    out->nodes = ed_alloc(env, ((size_t)2 << depth) - 1, sizeof *out->nodes);
+    encdiff_status status = env->status;
+    if (out->splitter && out->next && out->branches && out->leaf && out->nodes)
+        status = ed_splitter_create(env, features, rows, out->splitter);
+    if (status != ENCDIFF_OK) ed_tree_work_free(env, out);
+    return status;
 }
 
 void ed_tree_work_free(ed_env *env, ed_tree_work *work)
 {
-    ed_free(env, work->packed);
-    ed_free(env, work->slot);
-    ed_free(env, work->sums);
-    ed_free(env, work->sequence);
-    ed_free(env, work->buckets);
-    ed_free(env, work->prefixes);
+    if (work->splitter) ed_splitter_free(env, work->splitter);
+    ed_free(env, work->splitter);
+    ed_free(env, work->next);
+    ed_free(env, work->branches);
     ed_free(env, work->leaf);
     ed_free(env, work->nodes);
     *work = (ed_tree_work){0};
 }
 
-static inline int64_t residual_of(const ed_tree_work *w, int64_t sample)
+/* ---------------------------------------------------------------- buckets */
+
+static void open_bucket(ed_tree_bucket *b, int32_t node, int32_t size, int64_t total)
 {
-    int64_t size = w->packed[sample] >> w->count_bits;
-    return w->slot[sample] & 1 ? -size : size;
+    *b = (ed_tree_bucket){
+        .node = node, .size = size, .total = total, .parent = -1, .sibling = -1, .best = -1, .feature = -1};
+    b->mean = (double)total / size;
 }
 
-/* ---------------------------------------------------------------- finding splits */
-
-/* Sums of a feature by slot and bin. */
-static void sum_bins(const ed_tree_work *w, int32_t f, int32_t open)
+/* Not to be split: no gain is ever better than its best. */
+static void close_bucket(ed_tree_bucket *b, int64_t n)
 {
-    const uint8_t *bin = w->features->bin + f * w->features->n;
-    memset(w->sums, 0, (size_t)(2 * (open + 1)) * ED_TREE_BINS * sizeof *w->sums);
-    for (int64_t i = 0; i < w->features->n; i++) w->sums[w->slot[i] * ED_TREE_BINS + bin[i]] += w->packed[i];
+    *b = (ed_tree_bucket){.node = -1, .size = (int32_t)n, .parent = -1, .sibling = -1, .best = INFINITY, .feature = -1};
 }
 
-/* Running sums over the bins. */
-static void run_prefix(const ed_tree_work *w, const bucket *b, const int64_t *positive, const int64_t *negative,
-                       prefix *out)
+/* Whether the residuals of row `row` vary: the mean of their squares, less the square of their mean. */
+static bool varies(const ed_splitter *s, int32_t row, double scale)
 {
-    int64_t sum = 0, count = 0, mask = ((int64_t)1 << w->count_bits) - 1;
-    double up = ED_MAX(-b->mean, 0), down = ED_MAX(b->mean, 0); /* what each sample adds besides its residual */
-    for (int k = 0; k < ED_TREE_BINS; k++) {
-        int64_t rise = positive[k] >> w->count_bits, fall = negative[k] >> w->count_bits;
-        double here = (double)((positive[k] & mask) + (negative[k] & mask));
-        out->sum[k] = sum;
-        out->count[k] = (double)count;
-        out->off[k] = (double)sum - (double)count * b->mean;
-        out->rise[k] = (double)rise + here * up;
-        out->fall[k] = (double)fall + here * down;
-        sum += rise - fall;
-        count += (positive[k] & mask) + (negative[k] & mask);
+    const ed_tree_bucket *b = &s->buckets[row];
+    double square = 0, mean = b->mean / scale;
+    if (b->best / (scale * scale) > PURE * b->size) return true; /* a split's gain is no more than the variation */
+    for (int64_t i = 0; i < s->features->n; i++) {
+        if (s->slot[i] >> 1 != row) continue;
+        double r = (double)ed_splitter_residual(s, i) / scale;
+        square += r * r;
     }
-    out->count[ED_TREE_BINS] = (double)count;
-}
-
-/* Bounds on the gain in every bin; returns the best gain at the bins' edges, which are splits themselves. */
-ED_CLONES static double bound_bins(prefix *p, double size)
-{
-    double best[4] = {0};
-    for (int k = 0; k < ED_TREE_BINS; k += 4)
-        for (int l = 0; l < 4; l++) {
-            double off = p->off[k + l], first = ED_MAX(p->count[k + l], 1.0);
-            double last = ED_MIN(p->count[k + l + 1], size - 1), from = ED_MIN(first, size - 1);
-            double widest = ED_MAX(off + p->rise[k + l], p->fall[k + l] - off);
-            double weight = size * ED_MAX(1 / (from * (size - from)), 1 / (last * (size - last) + (last < 1)));
-            p->bound[k + l] = p->count[k + l + 1] > p->count[k + l] ? widest * widest * weight : 0;
-            double gain = off * off * (size / (from * (size - from)));
-            best[l] = gain > best[l] ? gain : best[l];
-        }
-    return ED_MAX(ED_MAX(best[0], best[1]), ED_MAX(best[2], best[3]));
-}
-
-/* Walk samples [first, last) of a feature's order, from the sums and counts that the buckets have. */
-static void walk(const ed_tree_work *w, int32_t f, int64_t first, int64_t last)
-{
-    const ed_presorted *p = w->features;
-    const int32_t *order = p->order + f * p->n, *level = p->level + f * p->n;
-    for (int64_t i = first; i < last; i++) {
-        int32_t s = order[i];
-        bucket *b = &w->buckets[w->slot[s] >> 1];
-        int32_t count = b->count;
-        if (level[i] != b->level) {
-            double off = (double)b->sum - count * b->mean;
-            double gain = off * off * (p->reciprocal[count] + p->reciprocal[b->size - count]);
-            if (gain > b->best) {
-                b->best = gain;
-                b->feature = f;
-                b->position = (int32_t)i;
-            }
-        }
-        b->level = level[i];
-        b->sum += residual_of(w, s);
-        b->count = count + 1;
-    }
-}
-
-/* Walk the bins where a bucket could do better than its best, or than the best edge of this feature. */
-static void walk_promising(const ed_tree_work *w, int32_t f, int32_t open, const double *edge)
-{
-    const int32_t *start = w->features->bin_start + (int64_t)f * (ED_TREE_BINS + 1);
-    for (int k = 0; k < ED_TREE_BINS; k++) {
-        bool promising = false;
-        for (int32_t b = 0; b < open; b++) {
-            double bound = w->prefixes[b].bound[k] * (1 + 1e-9); /* the bound itself is rounded */
-            promising |= bound > w->buckets[b].best && bound >= edge[b];
-        }
-        if (!promising) continue;
-        for (int32_t b = 0; b < open; b++) {
-            w->buckets[b].sum = w->prefixes[b].sum[k];
-            w->buckets[b].count = (int32_t)w->prefixes[b].count[k];
-            w->buckets[b].level = -1;
-        }
-        w->buckets[open].count = 0; /* of finished nodes, which gain nothing */
-        walk(w, f, start[k], start[k + 1]);
-    }
-}
-
-static void find_splits(const ed_tree_work *w, int32_t open)
-{
-    double edge[1 << ED_TREE_MAX_DEPTH];
-    for (int32_t i = 0; i < w->features->size; i++) {
-        int32_t f = w->sequence[i];
-        if (w->features->levels[f] < 2) continue;
-        sum_bins(w, f, open);
-        for (int32_t b = 0; b < open; b++) {
-            const int64_t *positive = w->sums + 2 * b * ED_TREE_BINS, *negative = positive + ED_TREE_BINS;
-            run_prefix(w, &w->buckets[b], positive, negative, &w->prefixes[b]);
-            edge[b] = bound_bins(&w->prefixes[b], w->buckets[b].size) * (1 - 1e-9);
-        }
-        walk_promising(w, f, open, edge);
-    }
+    return square / b->size - mean * mean > PURE;
 }
 
 /* The split of a bucket as a threshold: midway between its neighbours in the order. */
-static void set_threshold(const ed_tree_work *w, int32_t index, ed_tree_node *node)
+static void set_threshold(const ed_splitter *s, int32_t row, ed_tree_node *node)
 {
-    const bucket *b = &w->buckets[index];
-    const float *value = w->features->value + (int64_t)b->feature * w->features->n;
-    const int32_t *order = w->features->order + (int64_t)b->feature * w->features->n;
+    const ed_tree_bucket *b = &s->buckets[row];
+    const float *value = s->features->value + b->feature * s->features->n;
+    const int32_t *order = s->features->order + b->feature * s->features->n;
     int32_t before = b->position - 1;
-    while (w->slot[order[before]] >> 1 != index) before--;
+    while (s->slot[order[before]] >> 1 != row) before--;
     double left = (double)value[order[before]], right = (double)value[order[b->position]];
     node->feature = b->feature;
     node->threshold = left / 2 + right / 2;
@@ -300,122 +86,165 @@ static void set_threshold(const ed_tree_work *w, int32_t index, ed_tree_node *no
 
 /* ---------------------------------------------------------------- levels */
 
-/* A bucket that is to be split: more than one sample, and residuals that differ. */
-static bool splits(const bucket *b, double scale)
+/* Samples of the row stay in their leaf. */
+static void finish_branch(ed_tree_work *w, int32_t row)
 {
-    double mean = (double)b->total / scale / b->size;
-    return b->size >= 2 && b->square / b->size - mean * mean > PURE;
+    int32_t finished = w->splitter->rows;
+    w->branches[row] = (branch){.value = w->features->value, .child = {-1, -1}, .row = {finished, finished}};
 }
 
-static void open_bucket(bucket *b, int32_t node) { *b = (bucket){.node = node, .best = -1, .feature = -1}; }
-
-/* The bucket of samples whose node is finished: no gain is ever better than its best. */
-static void close_bucket(bucket *b, int64_t n) { *b = (bucket){.size = (int32_t)n, .best = INFINITY, .feature = -1}; }
-
-/* Buckets that cannot be split become leaves; the others move together. Returns how many stay. */
-static int32_t keep_splittable(ed_tree_work *w, int32_t open, double scale)
+/* Split the node of a row if it can be: its children are leaves for now. */
+static void split_node(ed_tree_work *w, int32_t row, double scale, double *importance)
 {
-    int32_t to[(1 << ED_TREE_MAX_DEPTH) + 1], kept = 0;
-    for (int32_t b = 0; b < open; b++) to[b] = splits(&w->buckets[b], scale) ? kept++ : -1;
-    if (kept == open) return open;
-    for (int64_t i = 0; i < w->features->n; i++) {
-        int32_t b = w->slot[i] >> 1;
-        w->slot[i] = (uint16_t)((b < open && to[b] >= 0 ? to[b] : kept) << 1 | (w->slot[i] & 1));
-    }
-    for (int32_t b = 0; b < open; b++)
-        if (to[b] >= 0) w->buckets[to[b]] = w->buckets[b];
-    return kept;
-}
-
-/* How the samples of a bucket go on. */
-typedef struct branch {
-    const float *value; /* of the feature */
-    double threshold;
-    int32_t left;  /* bucket of the next level */
-    int32_t right; /* the same as left: the node is finished */
-    int32_t node;
-} branch;
-
-/* Give every sample its new bucket, and the buckets their sums. */
-static void move_samples(ed_tree_work *w, const branch *branches, const double *residual)
-{
-    for (int64_t i = 0; i < w->features->n; i++) {
-        const branch *to = &branches[w->slot[i] >> 1];
-        int32_t sign = w->slot[i] & 1, next = (double)to->value[i] > to->threshold ? to->right : to->left;
-        bucket *b = &w->buckets[next];
-        w->slot[i] = (uint16_t)(next << 1 | sign);
-        b->size++;
-        b->total += residual_of(w, i);
-        b->square += residual[i] * residual[i];
-        if (to->left != to->right) w->leaf[i] = b->node;
+    const ed_splitter *s = w->splitter;
+    const ed_tree_bucket *from = &s->buckets[row];
+    branch *to = &w->branches[row];
+    int32_t node = from->node;
+    if (from->feature < 0 || !varies(s, row, scale)) return;
+    set_threshold(s, row, &w->nodes[node]);
+    importance[from->feature] += from->best / (scale * scale) / (double)w->features->n;
+    to->value = w->features->value + from->feature * w->features->n;
+    to->threshold = w->nodes[node].threshold;
+    for (int side = 0; side < 2; side++) {
+        to->child[side] = 2 * node + 1 + side;
+        w->nodes[to->child[side]].feature = -1;
     }
 }
 
-/* Split the open buckets; their children become the open buckets of the next level. Returns how many. */
-static int32_t split_level(ed_tree_work *w, int32_t open, const double *residual, double scale, double *importance)
+/* One of the two children of a split. */
+typedef struct child {
+    int32_t size;
+    int64_t total;
+} child;
+
+static void children_of(const ed_tree_bucket *b, child out[2])
 {
-    const ed_presorted *p = w->features;
-    branch branches[(1 << ED_TREE_MAX_DEPTH) + 1];
-    int32_t next = 0;
-    for (int32_t b = 0; b < open; b++) next += w->buckets[b].feature >= 0 ? 2 : 0;
-    for (int32_t b = 0, child = 0; b <= open; b++) {
-        const bucket *from = &w->buckets[b];
-        branches[b] = (branch){.value = p->value, .left = next, .right = next, .node = from->node};
-        if (from->feature < 0) continue; /* finished, or every value is the same */
-        ed_tree_node *node = &w->nodes[from->node];
-        set_threshold(w, b, node);
-        importance[from->feature] += from->best / (scale * scale) / (double)p->n;
-        branches[b].value = p->value + node->feature * p->n;
-        branches[b].threshold = node->threshold;
-        branches[b].left = child++;
-        branches[b].right = child++;
-    }
-    for (int32_t b = 0; b <= open; b++)
-        for (int side = 0; side < 2 && branches[b].left != branches[b].right; side++) {
-            int32_t node = 2 * branches[b].node + 1 + side;
-            w->nodes[node].feature = -1;
-            open_bucket(&w->buckets[branches[b].left + side], node);
+    out[0] = (child){b->left_size, b->left_total};
+    out[1] = (child){b->size - b->left_size, b->total - b->left_total};
+}
+
+/*
+ * Rows of the next level, and where the samples go. The smaller child is summed and the larger one derived from it,
+ * when the larger can be split at all; rows of children that cannot be split follow those of the others.
+ */
+static void plan_level(ed_tree_work *w)
+{
+    ed_splitter *s = w->splitter;
+    int32_t open = 0, used = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) used = open;
+        for (int32_t row = 0; row < s->open; row++) {
+            branch *to = &w->branches[row];
+            child children[2];
+            if (to->child[0] == to->child[1]) continue;
+            children_of(&s->buckets[row], children);
+            int small = children[1].size < children[0].size;
+            if (children[!small].size < 2) continue;
+            to->listed[small] = true;
+            if (pass == 0) to->row[!small] = open++;
+            if (pass == 0 && children[small].size >= 2) to->row[small] = open++;
+            if (pass == 1 && children[small].size < 2) to->row[small] = used++;
         }
-    open_bucket(&w->buckets[next], 0);
-    move_samples(w, branches, residual);
-    return next;
+    }
+    for (int32_t row = 0; row < s->open; row++) {
+        const branch *to = &w->branches[row];
+        child children[2];
+        children_of(&s->buckets[row], children);
+        for (int side = 0; side < 2; side++) {
+            int32_t next = to->row[side];
+            if (next == s->rows) continue;
+            if (next < open)
+                open_bucket(&w->next[next], to->child[side], children[side].size, children[side].total);
+            else
+                close_bucket(&w->next[next], s->features->n);
+            if (to->listed[side]) continue;
+            w->next[next].parent = row;
+            w->next[next].sibling = to->row[!side];
+        }
+    }
+    close_bucket(&w->next[s->rows], s->features->n);
+    s->open = open;
+    s->used = used;
+}
+
+/* Every sample to its new row and node; those to be summed are listed. */
+static void move_samples(ed_tree_work *w)
+{
+    ed_splitter *s = w->splitter;
+    ed_tree_list *list = &s->list;
+    list->count = 0;
+    for (int64_t i = 0; i < s->features->n; i++) {
+        const branch *to = &w->branches[s->slot[i] >> 1];
+        int side = (double)to->value[i] > to->threshold;
+        s->slot[i] = (uint16_t)(to->row[side] << 1 | (s->slot[i] & 1));
+        w->leaf[i] = to->child[side] < 0 ? w->leaf[i] : to->child[side];
+        list->sample[list->count] = (int32_t)i;
+        list->slot[list->count] = s->slot[i];
+        list->packed[list->count] = s->packed[i];
+        list->count += to->listed[side];
+    }
+}
+
+static void assign_leaves(ed_tree_work *w)
+{
+    const ed_splitter *s = w->splitter;
+    for (int64_t i = 0; i < s->features->n; i++) {
+        const branch *to = &w->branches[s->slot[i] >> 1];
+        int32_t node = to->child[(double)to->value[i] > to->threshold];
+        w->leaf[i] = node < 0 ? w->leaf[i] : node;
+    }
+}
+
+static void next_level(ed_tree_work *w)
+{
+    ed_splitter *s = w->splitter;
+    plan_level(w);
+    move_samples(w);
+    ed_tree_bucket *buckets = s->buckets;
+    s->buckets = w->next;
+    w->next = buckets;
+    int64_t *sums = s->sums[0];
+    s->sums[0] = s->sums[1];
+    s->sums[1] = sums;
 }
 
 /* All samples in the root. Returns the scale of the integers. */
 static double start(ed_tree_work *w, const double *residual)
 {
-    int64_t n = w->features->n;
-    int bits = ED_MIN(30, 62 - 2 * w->count_bits); /* a sum of all and their number fit one word */
+    ed_splitter *s = w->splitter;
+    int64_t n = w->features->n, total = 0;
+    int bits = ED_MIN(30, 62 - 2 * s->count_bits); /* a sum of all and their number fit one word */
     double largest = 0;
     for (int64_t i = 0; i < n; i++) largest = ED_MAX(largest, fabs(residual[i]));
     double scale = largest > 0 ? (double)(1 << bits) / largest : 1;
-    bucket *root = &w->buckets[0];
-    w->nodes[0].feature = -1;
-    open_bucket(root, 0);
-    root->size = (int32_t)n;
     for (int64_t i = 0; i < n; i++) {
-        w->packed[i] = (int64_t)lrint(fabs(residual[i]) * scale) << w->count_bits | 1;
-        w->slot[i] = residual[i] < 0;
+        int64_t r = lrint(residual[i] * scale);
+        s->packed[i] = (r < 0 ? -r : r) << s->count_bits | 1;
+        s->slot[i] = r < 0;
         w->leaf[i] = 0;
-        root->total += residual_of(w, i);
-        root->square += residual[i] * residual[i];
+        total += r;
     }
+    w->nodes[0].feature = -1;
+    open_bucket(&s->buckets[0], 0, (int32_t)n, total);
+    close_bucket(&s->buckets[s->rows], n);
+    s->open = s->used = 1;
     return scale;
 }
 
 void ed_tree_grow(ed_tree_work *w, const double *residual, uint64_t seed, uint64_t number, double *importance)
 {
     double scale = start(w, residual);
-    uint64_t stream = (uint64_t)ED_STREAM_DCI << 48 | number;
-    for (int32_t f = 0; f < w->features->size; f++)
-        w->sequence[f] = (int32_t)ed_permute(seed, ED_RANDOM_METRIC, stream, (uint64_t)f, (uint64_t)w->features->size);
-    int32_t open = 1;
-    for (int32_t depth = 0; depth < w->depth; depth++) {
-        open = keep_splittable(w, open, scale);
-        if (open == 0) break;
-        for (int32_t b = 0; b < open; b++) w->buckets[b].mean = (double)w->buckets[b].total / w->buckets[b].size;
-        close_bucket(&w->buckets[open], w->features->n);
-        find_splits(w, open);
-        open = split_level(w, open, residual, scale, importance);
+    ed_splitter *s = w->splitter;
+    uint64_t stream = (uint64_t)ED_STREAM_DCI << 48 | number, size = (uint64_t)w->features->size;
+    for (uint64_t f = 0; f < size; f++) s->sequence[f] = (int32_t)ed_permute(seed, ED_RANDOM_METRIC, stream, f, size);
+    for (int32_t depth = 1; s->open > 0; depth++) {
+        ed_splitter_find(s, depth == 1);
+        for (int32_t row = 0; row <= s->rows; row++) finish_branch(w, row);
+        for (int32_t row = 0; row < s->open; row++) split_node(w, row, scale, importance);
+        if (depth == w->depth) {
+            assign_leaves(w);
+            return;
+        }
+        next_level(w);
     }
 }

@@ -40,13 +40,10 @@ typedef struct ed_tree_node {
 /* One thread's workshop for trees of a given depth. */
 typedef struct ed_tree_work {
     const ed_presorted *features;
-    int32_t depth, count_bits;
-    int64_t *packed;                 /* [n]: |residual| << count_bits | 1 */
-    uint16_t *slot;                  /* [n]: 2 * bucket + (residual < 0) */
-    int64_t *sums;                   /* [slots][ED_TREE_BINS] of `packed` */
-    int32_t *sequence;               /* [size]: in which order features are tried */
-    struct ed_tree_bucket *buckets;  /* [2^depth + 1] */
-    struct ed_tree_prefix *prefixes; /* [2^depth] */
+    int32_t depth;
+    struct ed_splitter *splitter;
+    struct ed_tree_bucket *next;     /* [rows + 1]: buckets of the next level */
+    struct ed_tree_branch *branches; /* [rows + 1] */
     int32_t *leaf;                   /* out, [n]: the node where each training sample ends */
     ed_tree_node *nodes;             /* out */
 } ed_tree_work;
