@@ -146,17 +146,16 @@ const ed_kernel ED_CPU(batch_norm) = {.prepare = prepare, .run = run};
 
 /* ---------------------------------------------------------------- gradient */
 
-/* Sums of dt and dt u of a strip of columns over a chunk of rows. dt is written to dx, which may be dy. */
-ED_INLINE void strip_sums(const layer *a, const work *w, const float *x, const float *dy, float *dx, int64_t rows,
-                          int64_t j, int lanes, ed_activation kind)
+/* Sums of dt and dt u of a strip of columns over a chunk of rows. */
+ED_INLINE void strip_sums(const layer *a, const work *w, const float *x, const float *dy, int64_t rows, int64_t j,
+                          int lanes, ed_activation kind)
 {
     ed_vec mean = ed_load_some(w->centre + j, lanes), inverse = ed_load_some(w->inverse + j, lanes);
     ed_vec gamma = ed_load_some(w->weight + j, lanes), beta = ed_load_some(w->offset + j, lanes);
     ed_vec sum = {0}, product = {0};
     for (int64_t i = 0, at = j; i < rows; i++, at += a->c) {
-        ed_vec u = (ed_load_some(x + at, lanes) - mean) * inverse, d = ed_load_some(dy + at, lanes);
-        d = ed_vactivate_grad(kind, a->slope, u * gamma + beta, d);
-        ed_store_some(dx + at, d, lanes);
+        ed_vec u = (ed_load_some(x + at, lanes) - mean) * inverse;
+        ed_vec d = ed_vactivate_grad(kind, a->slope, u * gamma + beta, ed_load_some(dy + at, lanes));
         sum += d;
         product += d * u;
     }
@@ -164,22 +163,35 @@ ED_INLINE void strip_sums(const layer *a, const work *w, const float *x, const f
     ed_add_lanes(w->sums + a->c + j, product, lanes);
 }
 
-ED_INLINE void all_sums(const layer *a, const work *w, const float *x, const float *dy, float *dx, ed_activation kind)
+ED_INLINE void all_sums(const layer *a, const work *w, const float *x, const float *dy, ed_activation kind)
 {
     for (int64_t first = 0; first < a->rows; first += ED_CHUNK_ROWS) {
         int64_t rows = ED_MIN(ED_CHUNK_ROWS, a->rows - first), at = first * a->c, j = 0;
-        for (; j + ED_LANES <= a->c; j += ED_LANES) strip_sums(a, w, x + at, dy + at, dx + at, rows, j, ED_LANES, kind);
-        if (j < a->c) strip_sums(a, w, x + at, dy + at, dx + at, rows, j, (int)(a->c - j), kind);
+        for (; j + ED_LANES <= a->c; j += ED_LANES) strip_sums(a, w, x + at, dy + at, rows, j, ED_LANES, kind);
+        if (j < a->c) strip_sums(a, w, x + at, dy + at, rows, j, (int)(a->c - j), kind);
     }
 }
 
-static void input_gradient(const layer *a, const work *w, const float *x, float *dx)
+/* dt is computed again, which costs less than to store it, and leaves dx free to be the memory of dy. */
+ED_INLINE void input_some(const work *w, const float *x, const float *dy, float *dx, int64_t j, float slope,
+                          ed_activation kind, int lanes)
 {
-    const float *restrict mean = w->centre, *restrict inverse = w->inverse, *restrict gamma = w->weight;
-    const float *restrict k1 = w->k1, *restrict k2 = w->k2;
-    for (int64_t i = 0; i < a->rows; i++, x += a->c, dx += a->c)
-        ED_VECTORISE for (int64_t j = 0; j < a->c; j++)
-            dx[j] = gamma[j] * inverse[j] * (dx[j] - k1[j] - (x[j] - mean[j]) * inverse[j] * k2[j]);
+    ed_vec inverse = ed_load_some(w->inverse + j, lanes), gamma = ed_load_some(w->weight + j, lanes);
+    ed_vec u = (ed_load_some(x + j, lanes) - ed_load_some(w->centre + j, lanes)) * inverse;
+    ed_vec t = u * gamma + ed_load_some(w->offset + j, lanes);
+    ed_vec d = ed_vactivate_grad(kind, slope, t, ed_load_some(dy + j, lanes));
+    d -= ed_load_some(w->k1 + j, lanes) + u * ed_load_some(w->k2 + j, lanes);
+    ed_store_some(dx + j, d * gamma * inverse, lanes);
+}
+
+ED_INLINE void input_gradient(const layer *a, const work *w, const float *x, const float *dy, float *dx,
+                              ed_activation kind)
+{
+    for (int64_t i = 0; i < a->rows; i++, x += a->c, dy += a->c, dx += a->c) {
+        int64_t j = 0;
+        for (; j + ED_LANES <= a->c; j += ED_LANES) input_some(w, x, dy, dx, j, a->slope, kind, ED_LANES);
+        if (j < a->c) input_some(w, x, dy, dx, j, a->slope, kind, (int)(a->c - j));
+    }
 }
 
 static encdiff_status run_grad(const ed_call *call)
@@ -193,7 +205,7 @@ static encdiff_status run_grad(const ed_call *call)
     start_sums(&w, a.rows, a.c);
     switch (a.kind) {
 #define CASE(kind)                                                                                                     \
-    case kind: all_sums(&a, &w, IN(0), IN(4), OUT(0), kind); break;
+    case kind: all_sums(&a, &w, IN(0), IN(4), kind); break;
         ED_EACH_ACTIVATION(CASE)
 #undef CASE
     }
@@ -206,7 +218,12 @@ static encdiff_status run_grad(const ed_call *call)
         w.k1[j] = (float)(w.sums[j] / w.sums[2 * a.c]);
         w.k2[j] = (float)(w.sums[a.c + j] / w.sums[2 * a.c]);
     }
-    input_gradient(&a, &w, IN(0), OUT(0));
+    switch (a.kind) {
+#define CASE(kind)                                                                                                     \
+    case kind: input_gradient(&a, &w, IN(0), IN(4), OUT(0), kind); break;
+        ED_EACH_ACTIVATION(CASE)
+#undef CASE
+    }
     return ENCDIFF_OK;
 }
 
