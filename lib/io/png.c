@@ -8,14 +8,26 @@
 
 /* ---------------------------------------------------------------- shared */
 
-static void *png_allocate(png_structp png, png_alloc_size_t size) { return ed_alloc_raw(png_get_mem_ptr(png), size); }
-static void png_release(png_structp png, void *pointer) { ed_free(png_get_mem_ptr(png), pointer); }
-
 typedef struct failure {
     ed_env *env;
     const char *name;
     encdiff_status status; /* when a callback of ours failed and recorded why */
 } failure;
+
+/* libpng's own message for this is not told from damage, so the status is kept here. */
+static void *png_allocate(png_structp png, png_alloc_size_t size)
+{
+    failure *f = png_get_mem_ptr(png);
+    void *pointer = ed_alloc_raw(f->env, size);
+    if (!pointer) f->status = ENCDIFF_ERROR_OUT_OF_MEMORY;
+    return pointer;
+}
+
+static void png_release(png_structp png, void *pointer)
+{
+    failure *f = png_get_mem_ptr(png);
+    ed_free(f->env, pointer);
+}
 
 static void on_error(png_structp png, const char *message)
 {
@@ -87,7 +99,7 @@ encdiff_status ed_png_decode(ed_env *env, const char *name, const uint8_t *data,
 {
     reader r = {.failure = {.env = env, .name = name}, .data = data, .left = size, .only_size = only_size};
     *out = (ed_image){0};
-    r.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r.failure, on_error, on_warning, env, png_allocate,
+    r.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r.failure, on_error, on_warning, &r.failure, png_allocate,
                                      png_release);
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
     encdiff_status status = r.info ? read_guarded(&r) : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "%s: libpng", name);
@@ -144,7 +156,7 @@ static encdiff_status write_png(ed_env *env, const uint8_t *rgb, int height, int
                 .level = level};
     if (height < 1 || width < 1 || level < 0 || level > 9)
         return ed_fail(env, ENCDIFF_ERROR_SHAPE, "a picture of %d x %d pixels cannot be written", width, height);
-    w.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w.failure, on_error, on_warning, env, png_allocate,
+    w.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w.failure, on_error, on_warning, &w.failure, png_allocate,
                                       png_release);
     w.info = w.png ? png_create_info_struct(w.png) : NULL;
     encdiff_status status = w.info ? write_guarded(&w) : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "libpng");

@@ -1,0 +1,853 @@
+/* File formats: safetensors, zip, NumPy arrays, pictures, resizing, grids. Goldens are Pillow's. */
+#define _GNU_SOURCE
+#include <sys/stat.h>
+
+#include "io/grid.h"
+#include "io/npy.h"
+#include "io/pixels.h"
+#include "io/resize.h"
+#include "io/safetensors.h"
+#include "workplace.h"
+
+#ifndef PILLOW
+#define PILLOW "tests/data/pillow"
+#endif
+
+/* ---------------------------------------------------------------- safetensors */
+
+static const float floats[6] = {1, -2, 3.5f, 0, 1e-30f, 6};
+static const uint8_t bytes[3] = {1, 2, 255};
+static const double real = 3.25;
+static const int64_t whole[2] = {-1, INT64_MAX};
+static const uint16_t halves[4] = {0x3C00, 0xC000, 0x0001, 0x7C00};
+
+static encdiff_status fill_floats(ed_env *env, void *user, void *buffer)
+{
+    (void)env;
+    memcpy(buffer, user, sizeof floats);
+    return ENCDIFF_OK;
+}
+
+static const ed_st_item items[] = {
+    {.name = "bytes \"quoted\"\n", .type = ED_ST_U8, .rank = 1, .dim = {3}, .data = bytes},
+    {.name = "a.weight", .type = ED_ST_F32, .rank = 2, .dim = {2, 3}, .data = floats},
+    {.name = "scalar", .type = ED_ST_F64, .data = &real},
+    {.name = "filled",
+     .type = ED_ST_F32,
+     .rank = 1,
+     .dim = {6},
+     .fill = fill_floats,
+     .user = (void *)(uintptr_t)floats},
+    {.name = "whole", .type = ED_ST_I64, .rank = 1, .dim = {2}, .data = whole},
+    {.name = "empty", .type = ED_ST_F32, .rank = 2, .dim = {0, 3}},
+    {.name = "halves", .type = ED_ST_F16, .rank = 1, .dim = {4}, .data = halves},
+    {.name = "brain", .type = ED_ST_BF16, .rank = 1, .dim = {4}, .data = halves},
+};
+static const ed_st_pair metadata[] = {{"config", "{\"a\": 1}"}, {"k\xc3\xa9y", "line\nline"}};
+
+static void write_sample(ed_env *env, uint8_t **data, size_t *size)
+{
+    CHECK_EQUAL(ed_safetensors_write_memory(env, items, ED_COUNT(items), metadata, ED_COUNT(metadata), data, size),
+                ENCDIFF_OK);
+}
+
+static void safetensors_keep_tensors_and_metadata(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    const char *path = in_folder(&w, "m.safetensors");
+    ed_safetensors *file;
+    float out[6];
+    int64_t integers[2];
+    CHECK_EQUAL(ed_safetensors_write(env, path, items, ED_COUNT(items), metadata, ED_COUNT(metadata)), ENCDIFF_OK);
+    CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    if (!CHECK_EQUAL(ed_safetensors_open(env, path, &file), ENCDIFF_OK)) return;
+    CHECK_EQUAL(ed_safetensors_count(file), ED_COUNT(items));
+    for (size_t i = 0; i < ED_COUNT(items); i++) {
+        const ed_st_tensor *t = ed_safetensors_find(file, items[i].name);
+        if (!CHECK(t != NULL)) continue;
+        CHECK(t->type == items[i].type && t->rank == items[i].rank);
+        CHECK_EQUAL(t->offset % ed_st_type_size(t->type), 0);
+    }
+    CHECK(ed_safetensors_find(file, "absent") == NULL);
+    CHECK_TEXT(ed_safetensors_metadata(file, "k\xc3\xa9y"), "line\nline");
+    CHECK(ed_safetensors_metadata(file, "x") == NULL);
+    static const char *const same[] = {"a.weight", "filled"};
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(ed_safetensors_read_f32(env, file, ed_safetensors_find(file, same[i]), out), ENCDIFF_OK);
+        CHECK(memcmp(out, floats, sizeof floats) == 0);
+    }
+    CHECK_EQUAL(ed_safetensors_read_f32(env, file, ed_safetensors_find(file, "halves"), out), ENCDIFF_OK);
+    CHECK(out[0] == 1 && out[1] == -2 && out[2] == 0x1p-24f && isinf(out[3]));
+    CHECK_EQUAL(ed_safetensors_read_f32(env, file, ed_safetensors_find(file, "brain"), out), ENCDIFF_OK);
+    CHECK(out[0] == 0.0078125f && out[1] == -2);
+    CHECK_EQUAL(ed_safetensors_read_f32(env, file, ed_safetensors_find(file, "scalar"), out), ENCDIFF_OK);
+    CHECK(out[0] == 3.25f);
+    CHECK_EQUAL(ed_safetensors_read_i64(env, file, ed_safetensors_find(file, "whole"), integers), ENCDIFF_OK);
+    CHECK(integers[0] == -1 && integers[1] == INT64_MAX);
+    CHECK_EQUAL(ed_safetensors_read_i64(env, file, ed_safetensors_find(file, "scalar"), integers),
+                ENCDIFF_ERROR_FORMAT);
+    ed_safetensors_close(env, file);
+    workplace_close(&w);
+}
+
+/* Python's own reader is the judge, where it is installed. */
+static void safetensors_are_readable_by_python(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    char command[512];
+    CHECK_EQUAL(ed_safetensors_write(env, in_folder(&w, "m.safetensors"), items, ED_COUNT(items), metadata, 2),
+                ENCDIFF_OK);
+    if (system("python3 -c 'import safetensors.numpy' 2>/dev/null") != 0) {
+        test_skip("python3 has no safetensors and numpy");
+    } else {
+        snprintf(
+            command, sizeof command,
+            "python3 -c 'import sys; from safetensors import safe_open; f = safe_open(sys.argv[1], \"np\"); "
+            "assert f.metadata()[\"config\"] == \"{\\\"a\\\": 1}\"; assert f.get_tensor(\"a.weight\")[0, 2] == 3.5; "
+            "assert f.get_tensor(\"whole\")[1] == 2**63 - 1; assert f.get_tensor(\"empty\").shape == (0, 3); "
+            "assert f.get_tensor(\"scalar\").shape == ()' '%s'",
+            in_folder(&w, "m.safetensors"));
+        CHECK_EQUAL(system(command), 0);
+    }
+    workplace_close(&w);
+}
+
+static void check_bad_safetensors(ed_env *env, const uint8_t *data, size_t size, const char *what)
+{
+    ed_safetensors *file = NULL;
+    uint8_t *exact = malloc(size + 1);
+    memcpy(exact, data, size);
+    encdiff_status status = ed_safetensors_open_memory(env, "bad", exact, size, &file);
+    CHECK_THAT(status == ENCDIFF_ERROR_FORMAT, "%s: status %d", what, status);
+    ed_safetensors_close(env, file);
+    free(exact);
+}
+
+static void truncated_safetensors_are_refused(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *data;
+    size_t size;
+    char what[64];
+    write_sample(env, &data, &size);
+    for (size_t n = 0; n < size; n++) {
+        snprintf(what, sizeof what, "%zu of %zu bytes", n, size);
+        check_bad_safetensors(env, data, n, what);
+    }
+    uint8_t *longer = malloc(size + 1);
+    memcpy(longer, data, size);
+    longer[size] = 0;
+    check_bad_safetensors(env, longer, size + 1, "a byte too many");
+    free(longer);
+    ed_free(env, data);
+    workplace_close(&w);
+}
+
+static void malformed_safetensors_headers_are_refused(void)
+{
+    static const char *const headers[] = {
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_"
+        "offsets\":[4,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,2],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[18446744073709551616],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"extra\":1}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_"
+        "offsets\":[8,8]}}",
+        "{\"__metadata__\":{\"a\":1},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "{\"a\\u0000\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "{\"a\\ud800\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}} x",
+        " {\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        "[]",
+        "",
+        "{",
+        "{\"a\":{}}",
+    };
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[512];
+    for (size_t i = 0; i < ED_COUNT(headers); i++) {
+        uint64_t length = strlen(headers[i]);
+        memcpy(file, &length, 8);
+        memcpy(file + 8, headers[i], length);
+        memset(file + 8 + length, 0, 8);
+        check_bad_safetensors(env, file, 16 + length, headers[i]);
+    }
+    uint64_t huge = 100000001;
+    memcpy(file, &huge, 8);
+    check_bad_safetensors(env, file, 64, "a header above the limit");
+    memset(file, 0xFF, 8);
+    check_bad_safetensors(env, file, 64, "a header of 2^64 - 1 bytes");
+    workplace_close(&w);
+}
+
+static void escaped_names_in_safetensors_are_read(void)
+{
+    static const char header[] =
+        "{ \"\\u0061\\u00e9\\ud83d\\ude00\\/\" : {\"shape\":[ 2 ],\"data_offsets\":[0, 8],\"dtype\":\"F32\"} }  ";
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[256];
+    uint64_t length = sizeof header - 1;
+    ed_safetensors *opened;
+    memcpy(file, &length, 8);
+    memcpy(file + 8, header, length);
+    memset(file + 8 + length, 0, 8);
+    if (CHECK_EQUAL(ed_safetensors_open_memory(env, "x", file, 16 + length, &opened), ENCDIFF_OK))
+        CHECK_TEXT(ed_safetensors_at(opened, 0)->name, "a\xc3\xa9\xf0\x9f\x98\x80/");
+    ed_safetensors_close(env, opened);
+    workplace_close(&w);
+}
+
+/* Any byte changed to any of some values: a status or a file that can be read, never a crash (run under ASan). */
+static void damaged_safetensors_do_not_crash(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *data;
+    size_t size;
+    int64_t *scratch = malloc(8192);
+    write_sample(env, &data, &size);
+    for (size_t i = 0; i < size; i++)
+        for (int change = 1; change < 256; change *= 3) {
+            ed_safetensors *file;
+            data[i] = (uint8_t)(data[i] + change);
+            if (ed_safetensors_open_memory(env, "x", data, size, &file) == ENCDIFF_OK)
+                for (size_t t = 0; t < ed_safetensors_count(file); t++) {
+                    const ed_st_tensor *tensor = ed_safetensors_at(file, t);
+                    if (tensor->count > 1024) continue;
+                    ed_safetensors_read_f32(env, file, tensor, (float *)scratch);
+                    ed_safetensors_read_i64(env, file, tensor, scratch);
+                }
+            ed_safetensors_close(env, file);
+            data[i] = (uint8_t)(data[i] - change);
+        }
+    free(scratch);
+    ed_free(env, data);
+    workplace_close(&w);
+}
+
+static encdiff_status safetensors_round_trip(ed_env *env, void *user)
+{
+    ed_safetensors *file;
+    ED_TRY(ed_safetensors_write(env, user, items, ED_COUNT(items), metadata, ED_COUNT(metadata)));
+    ED_TRY(ed_safetensors_open(env, user, &file));
+    ed_safetensors_close(env, file);
+    return ENCDIFF_OK;
+}
+
+static void safetensors_without_memory_leave_nothing(void)
+{
+    workplace w;
+    workplace_open(&w);
+    try_without_memory(&w, safetensors_round_trip, (void *)(uintptr_t)in_folder(&w, "m.safetensors"));
+    CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    workplace_close(&w);
+}
+
+static encdiff_status fail_to_fill(ed_env *env, void *user, void *buffer)
+{
+    (void)user, (void)buffer;
+    return ed_fail(env, ENCDIFF_ERROR_DEVICE, "no");
+}
+
+static void a_failed_write_keeps_the_old_file(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_st_item item = items[3];
+    ed_safetensors *file;
+    const char *path = in_folder(&w, "m.safetensors");
+    CHECK_EQUAL(ed_safetensors_write(env, path, items, 1, NULL, 0), ENCDIFF_OK);
+    item.fill = fail_to_fill;
+    CHECK_EQUAL(ed_safetensors_write(env, path, &item, 1, NULL, 0), ENCDIFF_ERROR_DEVICE);
+    CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    CHECK_EQUAL(ed_safetensors_open(env, path, &file), ENCDIFF_OK);
+    ed_safetensors_close(env, file);
+    CHECK_EQUAL(ed_safetensors_write(env, "/nonexistent/x", items, 1, NULL, 0), ENCDIFF_ERROR_IO);
+    CHECK_EQUAL(ed_safetensors_write(env, w.folder, items, 1, NULL, 0), ENCDIFF_ERROR_IO);
+    CHECK_EQUAL(ed_safetensors_open(env, in_folder(&w, "absent"), &file), ENCDIFF_ERROR_NOT_FOUND);
+    CHECK_EQUAL(ed_safetensors_open(env, w.folder, &file), ENCDIFF_ERROR_IO);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- npy */
+
+static void arrays_survive_npy(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    static const int32_t values[6] = {0, 1, 2, 3, 4, 250};
+    const char *path = in_folder(&w, "a.npy");
+    ed_array array = {.type = ED_I32, .rank = 2, .dim = {2, 3}, .data = (void *)(uintptr_t)values}, back;
+    CHECK_EQUAL(ed_array_write(env, path, &array), ENCDIFF_OK);
+    static const ed_type types[] = {ED_I32, ED_U8, ED_I64, ED_F32, ED_F64};
+    for (size_t t = 0; t < ED_COUNT(types); t++) {
+        if (!CHECK_EQUAL(ed_array_read(env, path, NULL, (int)types[t], &back), ENCDIFF_OK)) continue;
+        CHECK(back.type == types[t] && back.rank == 2 && back.dim[0] == 2 && back.dim[1] == 3 && back.count == 6);
+        double last = back.type == ED_I32   ? ((int32_t *)back.data)[5]
+                      : back.type == ED_U8  ? ((uint8_t *)back.data)[5]
+                      : back.type == ED_I64 ? (double)((int64_t *)back.data)[5]
+                      : back.type == ED_F32 ? (double)((float *)back.data)[5]
+                                            : ((double *)back.data)[5];
+        CHECK_NEAR(last, 250, 0, "exact");
+        ed_free(env, back.data);
+    }
+    static const double odd[2] = {1.5, 300};
+    array = (ed_array){.type = ED_F64, .rank = 1, .dim = {2}, .data = (void *)(uintptr_t)odd};
+    CHECK_EQUAL(ed_array_write(env, path, &array), ENCDIFF_OK);
+    CHECK_EQUAL(ed_array_read(env, path, NULL, ED_I32, &back), ENCDIFF_ERROR_FORMAT);
+    CHECK_EQUAL(ed_array_read(env, path, NULL, ED_F32, &back), ENCDIFF_OK);
+    ed_free(env, back.data);
+    workplace_close(&w);
+}
+
+/* A file as Python writes it: `dictionary` after the magic, then `size` bytes of data. */
+static size_t make_npy(uint8_t *file, int version, const char *dictionary, size_t size)
+{
+    size_t length = strlen(dictionary), begin = version == 1 ? 10 : 12;
+    memcpy(file, "\x93NUMPY", 6);
+    file[6] = (uint8_t)version;
+    file[7] = 0;
+    memset(file + 8, 0, 4);
+    file[8] = (uint8_t)length;
+    file[9] = (uint8_t)(length >> 8);
+    memcpy(file + begin, dictionary, length);
+    for (size_t i = 0; i < size; i++) file[begin + length + i] = (uint8_t)i;
+    return begin + length + size;
+}
+
+static void every_numpy_type_is_read(void)
+{
+    static const struct {
+        const char *header;
+        ed_type type;
+        double second;
+    } cases[] = {
+        {"{'descr': '|b1', 'fortran_order': False, 'shape': (2,), }", ED_U8, 1},
+        {"{'descr': '|i1', 'fortran_order': False, 'shape': (2,), }", ED_I32, 1},
+        {"{\"descr\": \"<u2\", \"shape\": (2L,), \"fortran_order\": False}", ED_I32, 0x302},
+        {"{'descr': '<i2', 'fortran_order': False, 'shape': (2,)}", ED_I32, 0x302},
+        {"{'descr': '<u4', 'fortran_order': False, 'shape': (2,)}", ED_I64, 0x07060504},
+        {"{'descr': '<i8', 'fortran_order': False, 'shape': (2,)}", ED_I64, 1084818905618843912.0},
+        {"{'descr': '<f2', 'fortran_order': False, 'shape': (2,)}  \n", ED_F32, 4.5895e-5},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,2,1,)}", ED_F32, 1.00825e-34},
+    };
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[256];
+    for (size_t i = 0; i < ED_COUNT(cases); i++) {
+        ed_array array;
+        size_t size = make_npy(file, 1 + (int)(i % 3), cases[i].header, 16);
+        put_file(in_folder(&w, "a.npy"), file, size);
+        if (!CHECK_THAT(ed_array_read(env, w.path, NULL, ED_ARRAY_ANY, &array) == ENCDIFF_OK, "%s: %s", cases[i].header,
+                        env->message))
+            continue;
+        CHECK_EQUAL(array.type, cases[i].type);
+        ed_free(env, array.data);
+        CHECK_EQUAL(ed_array_read(env, w.path, NULL, ED_F64, &array), ENCDIFF_OK);
+        CHECK_NEAR(((double *)array.data)[1], cases[i].second, fabs(cases[i].second) * 1e-4, "digits written above");
+        ed_free(env, array.data);
+    }
+    workplace_close(&w);
+}
+
+static void fortran_order_is_turned(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[128];
+    ed_array array;
+    size_t size = make_npy(file, 1, "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", 6);
+    put_file(in_folder(&w, "a.npy"), file, size);
+    CHECK_EQUAL(ed_array_read(env, w.path, NULL, ED_ARRAY_ANY, &array), ENCDIFF_OK);
+    CHECK(array.data && memcmp(array.data, "\0\2\4\1\3\5", 6) == 0);
+    ed_free(env, array.data);
+    workplace_close(&w);
+}
+
+static void malformed_npy_is_refused(void)
+{
+    static const char *const headers[] = {
+        "{'descr': '>f4', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<c8', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<f4', 'fortran_order': 1, 'shape': (2,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (5,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296, 4294967296)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': [1]}",
+        "{'descr': '<f4', 'shape': (1,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}",
+        "{'descr': '<f4' 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1,)",
+        "",
+    };
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[256];
+    ed_array array;
+    for (size_t i = 0; i < ED_COUNT(headers); i++) {
+        put_file(in_folder(&w, "a.npy"), file, make_npy(file, 1, headers[i], 16));
+        CHECK_THAT(ed_array_read(env, w.path, NULL, ED_ARRAY_ANY, &array) == ENCDIFF_ERROR_FORMAT, "%s", headers[i]);
+        CHECK(array.data == NULL);
+    }
+    size_t size = make_npy(file, 2, "{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}", 16);
+    for (size_t n = 0; n < size; n++) {
+        put_file(in_folder(&w, "a.npy"), file, n);
+        CHECK_EQUAL(ed_array_read(env, w.path, NULL, ED_ARRAY_ANY, &array), ENCDIFF_ERROR_FORMAT);
+    }
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- zip */
+
+static void fill_pattern(uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) data[i] = (uint8_t)(i * i >> 7 ^ i);
+}
+
+enum { BIG = 200000 };
+
+static encdiff_status write_npz(ed_env *env, const char *path, const uint8_t *data)
+{
+    ed_zip_writer *writer;
+    ed_array array = {.type = ED_U8, .rank = 2, .dim = {BIG / 100, 100}, .data = (void *)(uintptr_t)data};
+    ED_TRY(ed_zip_writer_create(env, path, &writer));
+    encdiff_status status = ed_npz_add(env, writer, "stored", &array, 0);
+    if (status == ENCDIFF_OK) status = ed_npz_add(env, writer, "deflated", &array, 6);
+    if (status == ENCDIFF_OK) return ed_zip_writer_finish(env, writer);
+    ed_zip_writer_discard(env, writer);
+    return status;
+}
+
+static void npz_members_are_written_and_read(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *data = malloc(BIG);
+    ed_array array;
+    fill_pattern(data, BIG);
+    const char *path = in_folder(&w, "a.npz");
+    CHECK_EQUAL(write_npz(env, path, data), ENCDIFF_OK);
+    static const char *const names[] = {"stored", "deflated.npy"};
+    for (int i = 0; i < 2; i++) {
+        if (!CHECK_EQUAL(ed_array_read(env, path, names[i], ED_ARRAY_ANY, &array), ENCDIFF_OK)) continue;
+        CHECK(array.count == BIG && memcmp(array.data, data, BIG) == 0);
+        ed_free(env, array.data);
+    }
+    CHECK_EQUAL(ed_array_read(env, path, NULL, ED_ARRAY_ANY, &array), ENCDIFF_ERROR_NOT_FOUND);
+    CHECK(strstr(env->message, "stored.npy, deflated.npy") != NULL);
+    CHECK_EQUAL(ed_array_read(env, path, "absent", ED_ARRAY_ANY, &array), ENCDIFF_ERROR_NOT_FOUND);
+    free(data);
+    workplace_close(&w);
+}
+
+/* The same bytes through memory, through a temporary file and where they lie. */
+static void zip_members_are_sources(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *data = malloc(BIG), some[100];
+    ed_zip *zip;
+    fill_pattern(data, BIG);
+    CHECK_EQUAL(write_npz(env, in_folder(&w, "a.npz"), data), ENCDIFF_OK);
+    if (!CHECK_EQUAL(ed_zip_open(env, w.path, &zip), ENCDIFF_OK)) return;
+    for (size_t m = 0; m < 2; m++)
+        for (uint64_t limit = 0; limit <= 1 << 20; limit += 1 << 20) {
+            ed_source source;
+            CHECK_EQUAL(ed_zip_source(env, zip, ed_zip_at(zip, m), limit, &source), ENCDIFF_OK);
+            CHECK_EQUAL(source.size, BIG + 128);
+            CHECK_EQUAL(ed_source_read(env, &source, 128 + 70000, some, sizeof some), ENCDIFF_OK);
+            CHECK(memcmp(some, data + 70000, sizeof some) == 0);
+            CHECK_EQUAL(ed_source_read(env, &source, source.size - 99, some, sizeof some), ENCDIFF_ERROR_FORMAT);
+            CHECK_EQUAL(ed_source_read(env, &source, UINT64_MAX - 9, some, sizeof some), ENCDIFF_ERROR_FORMAT);
+            ed_source_close(env, &source);
+        }
+    CHECK_EQUAL(ed_zip_peek(env, zip, ed_zip_at(zip, 1), some, 8), ENCDIFF_OK);
+    CHECK(memcmp(some, "\x93NUMPY\1\0", 8) == 0);
+    ed_zip_close(env, zip);
+    free(data);
+    workplace_close(&w);
+}
+
+static void read_whole_zip(ed_env *env, const char *path)
+{
+    ed_zip *zip;
+    if (ed_zip_open(env, path, &zip) != ENCDIFF_OK) return;
+    for (size_t i = 0; i < ed_zip_count(zip); i++) {
+        ed_array array;
+        if (ed_array_read(env, path, ed_zip_at(zip, i)->name, ED_ARRAY_ANY, &array) == ENCDIFF_OK)
+            ed_free(env, array.data);
+    }
+    ed_zip_close(env, zip);
+}
+
+static size_t small_npz(ed_env *env, workplace *w, uint8_t file[1024])
+{
+    static const uint8_t data[24] = {1, 2, 3};
+    ed_zip_writer *writer;
+    ed_array array = {.type = ED_U8, .rank = 1, .dim = {24}, .data = (void *)(uintptr_t)data};
+    CHECK_EQUAL(ed_zip_writer_create(env, in_folder(w, "a.npz"), &writer), ENCDIFF_OK);
+    CHECK_EQUAL(ed_npz_add(env, writer, "a", &array, 0), ENCDIFF_OK);
+    CHECK_EQUAL(ed_npz_add(env, writer, "b", &array, 9), ENCDIFF_OK);
+    CHECK_EQUAL(ed_zip_writer_finish(env, writer), ENCDIFF_OK);
+    FILE *from = fopen(w->path, "rb");
+    size_t size = from ? fread(file, 1, 1024, from) : 0;
+    if (from) fclose(from);
+    return size;
+}
+
+static void truncated_and_damaged_zips_do_not_crash(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[1024];
+    ed_array array;
+    size_t size = small_npz(env, &w, file);
+    for (size_t n = 0; n < size; n++) {
+        put_file(w.path, file, n);
+        CHECK_EQUAL(ed_array_read(env, w.path, "a", ED_ARRAY_ANY, &array), ENCDIFF_ERROR_FORMAT);
+    }
+    for (size_t i = 0; i < size; i++)
+        for (int change = 1; change < 256; change *= 5) {
+            file[i] = (uint8_t)(file[i] + change);
+            put_file(w.path, file, size);
+            read_whole_zip(env, w.path);
+            file[i] = (uint8_t)(file[i] - change);
+        }
+    workplace_close(&w);
+}
+
+static void damaged_content_is_noticed(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t file[1024];
+    ed_array array;
+    size_t size = small_npz(env, &w, file);
+    file[200] ^= 1; /* within the data of "a" */
+    put_file(w.path, file, size);
+    CHECK_EQUAL(ed_array_read(env, w.path, "a", ED_ARRAY_ANY, &array), ENCDIFF_ERROR_FORMAT);
+    CHECK(strstr(env->message, "checksum") != NULL);
+    CHECK_EQUAL(ed_array_read(env, w.path, "b", ED_ARRAY_ANY, &array), ENCDIFF_OK);
+    ed_free(env, array.data);
+    workplace_close(&w);
+}
+
+static void npz_is_readable_by_python_and_the_other_way_round(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *data = malloc(BIG);
+    ed_array array;
+    char command[700];
+    fill_pattern(data, BIG);
+    CHECK_EQUAL(write_npz(env, in_folder(&w, "a.npz"), data), ENCDIFF_OK);
+    if (system("python3 -c 'import numpy' 2>/dev/null") != 0) {
+        test_skip("python3 has no numpy");
+    } else {
+        snprintf(command, sizeof command,
+                 "python3 -c 'import sys, zipfile, numpy as np; z = np.load(sys.argv[1]); "
+                 "assert (z[\"stored\"] == z[\"deflated\"]).all() and z[\"stored\"].shape == (2000, 100); "
+                 "assert zipfile.ZipFile(sys.argv[1]).testzip() is None; "
+                 "np.savez_compressed(sys.argv[1], q=np.arange(6.).reshape(2, 3).T)' '%s'",
+                 w.path);
+        CHECK_EQUAL(system(command), 0);
+        CHECK_EQUAL(ed_array_read(env, w.path, NULL, ED_I32, &array), ENCDIFF_OK);
+        CHECK(array.data && array.dim[0] == 3 && ((int32_t *)array.data)[1] == 3);
+        ed_free(env, array.data);
+    }
+    free(data);
+    workplace_close(&w);
+}
+
+static encdiff_status npz_round_trip(ed_env *env, void *user)
+{
+    static uint8_t data[BIG];
+    ed_array array;
+    ED_TRY(write_npz(env, user, data));
+    ED_TRY(ed_array_read(env, user, "deflated", ED_F32, &array));
+    ed_free(env, array.data);
+    return ENCDIFF_OK;
+}
+
+static void npz_without_memory_leaves_nothing(void)
+{
+    workplace w;
+    workplace_open(&w);
+    try_without_memory(&w, npz_round_trip, (void *)(uintptr_t)in_folder(&w, "a.npz"));
+    CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- pictures */
+
+static int largest_difference(const uint8_t *a, const uint8_t *b, size_t count)
+{
+    int largest = 0;
+    for (size_t i = 0; i < count; i++) largest = ED_MAX(largest, abs(a[i] - b[i]));
+    return largest;
+}
+
+static const char *const pictures[] = {"rgb.png",    "grey.png", "bits.png",        "palette.png", "alpha.png",
+                                       "grey16.png", "rgb.jpg",  "progressive.jpg", "grey.jpg",    "cmyk.jpg"};
+
+static void pictures_decode_as_pillow_does(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    char path[256];
+    for (size_t i = 0; i < ED_COUNT(pictures); i++) {
+        ed_image image, size;
+        ed_array golden;
+        snprintf(path, sizeof path, PILLOW "/%s", pictures[i]);
+        if (!CHECK_EQUAL(ed_array_read(env, PILLOW "/goldens.npz", pictures[i], ED_U8, &golden), ENCDIFF_OK)) continue;
+        if (CHECK_THAT(ed_image_read(env, path, &image) == ENCDIFF_OK, "%s", env->message)) {
+            CHECK(image.height == golden.dim[0] && image.width == golden.dim[1]);
+            /* libjpeg's versions differ in the last bits of chroma upsampling */
+            int allowed = ed_ends_with(path, ".jpg") ? 3 : 0;
+            int found = largest_difference(image.rgb, golden.data, (size_t)golden.count);
+            CHECK_THAT(found <= allowed, "%s differs by %d", pictures[i], found);
+            CHECK_EQUAL(ed_image_read_size(env, path, &size), ENCDIFF_OK);
+            CHECK(size.height == image.height && size.width == image.width && !size.rgb);
+            ed_free(env, image.rgb);
+        }
+        ed_free(env, golden.data);
+    }
+    workplace_close(&w);
+}
+
+static void resizing_equals_pillow(void)
+{
+    static const char *const filters[] = {"box", "bilinear", "bicubic", "lanczos"};
+    static const int sizes[][2] = {{16, 16}, {7, 5}, {29, 11}, {11, 23}, {40, 52}, {1, 1}, {29, 23}};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_image image;
+    char name[64];
+    uint8_t out[40 * 52 * 3];
+    if (!CHECK_EQUAL(ed_image_read(env, PILLOW "/rgb.png", &image), ENCDIFF_OK)) return;
+    ed_window window = {.rgb = image.rgb, .stride = (size_t)image.width, .height = image.height, .width = image.width};
+    for (int f = 0; f < 4; f++)
+        for (size_t s = 0; s < ED_COUNT(sizes); s++) {
+            ed_array golden;
+            snprintf(name, sizeof name, "%s_%dx%d", filters[f], sizes[s][0], sizes[s][1]);
+            if (!CHECK_EQUAL(ed_array_read(env, PILLOW "/goldens.npz", name, ED_U8, &golden), ENCDIFF_OK)) continue;
+            CHECK_EQUAL(ed_resize(env, &window, (ed_filter)f, sizes[s][0], sizes[s][1], out), ENCDIFF_OK);
+            int found = largest_difference(out, golden.data, (size_t)golden.count);
+            CHECK_THAT(found == 0, "%s differs by %d", name, found);
+            ed_free(env, golden.data);
+        }
+    ed_free(env, image.rgb);
+    workplace_close(&w);
+}
+
+/* Resizing a window reads nothing around it. */
+static void windows_resize_as_if_cut_out(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_image image;
+    uint8_t cut[10 * 8 * 3], a[10 * 8 * 3], b[10 * 8 * 3];
+    if (!CHECK_EQUAL(ed_image_read(env, PILLOW "/rgb.png", &image), ENCDIFF_OK)) return;
+    for (int y = 0; y < 10; y++) memcpy(cut + y * 24, image.rgb + ((y + 4) * image.width + 7) * 3, 24);
+    ed_window window = {image.rgb, (size_t)image.width, 4, 7, 10, 8}, alone = {cut, 8, 0, 0, 10, 8};
+    static const int sizes[][2] = {{5, 6}, {10, 4}, {4, 8}, {10, 8}};
+    for (size_t i = 0; i < ED_COUNT(sizes); i++) {
+        CHECK_EQUAL(ed_resize(env, &window, ED_FILTER_BICUBIC, sizes[i][0], sizes[i][1], a), ENCDIFF_OK);
+        CHECK_EQUAL(ed_resize(env, &alone, ED_FILTER_BICUBIC, sizes[i][0], sizes[i][1], b), ENCDIFF_OK);
+        CHECK(memcmp(a, b, (size_t)(sizes[i][0] * sizes[i][1] * 3)) == 0);
+    }
+    ed_window crop = ed_crop_centre(image.rgb, 29, 23, 10, 10);
+    CHECK(crop.height == 23 && crop.width == 23 && crop.top == 3 && crop.left == 0);
+    crop = ed_crop_centre(image.rgb, 29, 23, 40, 10);
+    CHECK(crop.height == 29 && crop.width == 7 && crop.top == 0 && crop.left == 8);
+    ed_free(env, image.rgb);
+    workplace_close(&w);
+}
+
+static void truncated_and_damaged_pictures_do_not_crash(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    char path[256], *data;
+    size_t size;
+    for (size_t i = 0; i < ED_COUNT(pictures); i++) {
+        ed_image image;
+        snprintf(path, sizeof path, PILLOW "/%s", pictures[i]);
+        if (!CHECK_EQUAL(ed_read_file(env, path, 1 << 20, &data, &size), ENCDIFF_OK)) continue;
+        for (size_t n = 0; n + 2 < size; n += 1 + n / 64) {
+            encdiff_status status = ed_image_decode(env, "x", (uint8_t *)data, n, &image);
+            CHECK_THAT(status == ENCDIFF_ERROR_FORMAT, "%s cut to %zu bytes: %d", path, n, status);
+            ed_free(env, image.rgb);
+        }
+        for (size_t at = 0; at < size; at += 1 + at / 128) {
+            data[at] = (char)(data[at] ^ 0x55);
+            ed_image_decode(env, "x", (uint8_t *)data, size, &image);
+            ed_free(env, image.rgb);
+            data[at] = (char)(data[at] ^ 0x55);
+        }
+        ed_free(env, data);
+    }
+    workplace_close(&w);
+}
+
+/* A header may claim any size: 2^31 - 1 pixels a side in a file of 100 bytes. */
+static void absurd_picture_sizes_are_refused_before_memory_is_taken(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *data;
+    size_t size, peak = atomic_load(&w.memory.peak);
+    ed_image image;
+    static const uint8_t pixel[3] = {1, 2, 3};
+    CHECK_EQUAL(ed_png_encode(env, pixel, 1, 1, 9, &data, &size), ENCDIFF_OK);
+    peak = atomic_load(&w.memory.peak);
+    static const uint8_t header[] = {0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 8,
+                                     2,    0,    0,    0,    0x8D, 0x5B, 0x5C, 0x3E};
+    memcpy(data + 16, header, sizeof header);
+    CHECK_EQUAL(ed_image_decode(env, "x", data, size, &image), ENCDIFF_ERROR_FORMAT);
+    CHECK(atomic_load(&w.memory.peak) < peak + (1 << 20));
+    CHECK_EQUAL(ed_image_decode(env, "x", (const uint8_t *)"GIF89a..", 8, &image), ENCDIFF_ERROR_FORMAT);
+    ed_free(env, data);
+    workplace_close(&w);
+}
+
+static encdiff_status picture_round_trip(ed_env *env, void *user)
+{
+    ed_image image;
+    uint8_t small[16 * 16 * 3];
+    ED_TRY(ed_image_read(env, PILLOW "/palette.png", &image));
+    ed_window window = {image.rgb, (size_t)image.width, 0, 0, image.height, image.width};
+    encdiff_status status = ed_resize(env, &window, ED_FILTER_BICUBIC, 16, 16, small);
+    if (status == ENCDIFF_OK) status = ed_png_write(env, user, small, 16, 16, 6);
+    ed_free(env, image.rgb);
+    if (status != ENCDIFF_OK) return status;
+    ED_TRY(ed_image_read(env, PILLOW "/cmyk.jpg", &image));
+    ed_free(env, image.rgb);
+    ED_TRY(ed_image_read(env, user, &image));
+    status = memcmp(image.rgb, small, sizeof small) ? ENCDIFF_ERROR_INTERNAL : ENCDIFF_OK;
+    ed_free(env, image.rgb);
+    return status;
+}
+
+static void pictures_without_memory_leave_nothing(void)
+{
+    workplace w;
+    workplace_open(&w);
+    try_without_memory(&w, picture_round_trip, (void *)(uintptr_t)in_folder(&w, "x.png"));
+    CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- pixels and grids */
+
+static void pixels_are_rounded_and_clamped(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    float in[256 + 6], back[256];
+    uint8_t out[256 + 6], all[256];
+    for (int i = 0; i < 256; i++) all[i] = (uint8_t)i;
+    ed_pixels_to_f32(all, 256, in);
+    CHECK(in[0] == -1 && in[255] == 1);
+    memcpy(back, in, sizeof back);
+    in[256] = -7;
+    in[257] = 9;
+    in[258] = INFINITY;
+    in[259] = -INFINITY;
+    in[260] = 0;                 /* 127.5 */
+    in[261] = 0.5f / 127.5f - 1; /* 0.5 */
+    CHECK_EQUAL(ed_pixels_to_u8(env, in, 1, 262, 0, out), ENCDIFF_OK);
+    CHECK(memcmp(out, all, 256) == 0);
+    CHECK(out[256] == 0 && out[257] == 255 && out[258] == 255 && out[259] == 0 && out[260] == 128);
+    in[3 * 7 + 2] = NAN;
+    CHECK_EQUAL(ed_pixels_to_u8(env, in, 12, 3, 100, out), ENCDIFF_ERROR_NUMERIC);
+    CHECK_TEXT(env->message, "image 107 has pixels that are NaN");
+    float planes[6] = {1, 2, 3, 4, 5, 6}, mixed[6], again[6];
+    ed_pixels_interleave(planes, 2, mixed);
+    CHECK(mixed[0] == 1 && mixed[1] == 3 && mixed[2] == 5 && mixed[3] == 2);
+    ed_pixels_separate(mixed, 2, again);
+    CHECK(memcmp(planes, again, sizeof planes) == 0);
+    workplace_close(&w);
+}
+
+static void grids_place_every_image(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t images[5][4 * 3 * 3];
+    ed_image grid;
+    for (int i = 0; i < 5; i++) memset(images[i], 10 * (i + 1), sizeof images[i]);
+    static const char *const columns[] = {"a", NULL, "long label"}, *const rows[] = {"row 1", "row 2"};
+    ed_grid_options options = {.columns = 3, .scale = 2, .gap = 1, .column_labels = columns, .row_labels = rows};
+    CHECK_EQUAL(ed_grid_make(env, images[0], 5, 4, 3, &options, &grid), ENCDIFF_OK);
+    int left = grid.width - 3 * 7, top = grid.height - 2 * 9;
+    for (int i = 0; i < 5; i++) {
+        int y = top + i / 3 * 9, x = left + i % 3 * 7;
+        CHECK_EQUAL(grid.rgb[(y * grid.width + x) * 3], 10 * (i + 1));
+        CHECK_EQUAL(grid.rgb[((y + 7) * grid.width + x + 5) * 3], 10 * (i + 1));
+        CHECK_EQUAL(grid.rgb[((y + 8) * grid.width + x) * 3], 255);
+    }
+    ed_free(env, grid.rgb);
+    CHECK_EQUAL(ed_grid_write(env, in_folder(&w, "g.png"), images[0], 5, 4, 3, NULL), ENCDIFF_OK);
+    CHECK_EQUAL(ed_image_read(env, w.path, &grid), ENCDIFF_OK);
+    CHECK(grid.width == 3 * 5 + 2 && grid.height == 2 * 6 + 2);
+    ed_free(env, grid.rgb);
+    CHECK_EQUAL(ed_grid_make(env, images[0], 0, 4, 3, NULL, &grid), ENCDIFF_ERROR_SHAPE);
+    options.scale = 64;
+    CHECK_EQUAL(ed_grid_make(env, images[0], 5, 4000, 3, &options, &grid), ENCDIFF_ERROR_SHAPE);
+    workplace_close(&w);
+}
+
+int main(int argc, char **argv)
+{
+    static const test_case cases[] = {
+        TEST(safetensors_keep_tensors_and_metadata),
+        TEST(safetensors_are_readable_by_python),
+        TEST(truncated_safetensors_are_refused),
+        TEST(malformed_safetensors_headers_are_refused),
+        TEST(escaped_names_in_safetensors_are_read),
+        TEST(damaged_safetensors_do_not_crash),
+        TEST(safetensors_without_memory_leave_nothing),
+        TEST(a_failed_write_keeps_the_old_file),
+        TEST(arrays_survive_npy),
+        TEST(every_numpy_type_is_read),
+        TEST(fortran_order_is_turned),
+        TEST(malformed_npy_is_refused),
+        TEST(npz_members_are_written_and_read),
+        TEST(zip_members_are_sources),
+        TEST(truncated_and_damaged_zips_do_not_crash),
+        TEST(damaged_content_is_noticed),
+        TEST(npz_is_readable_by_python_and_the_other_way_round),
+        TEST(npz_without_memory_leaves_nothing),
+        TEST(pictures_decode_as_pillow_does),
+        TEST(resizing_equals_pillow),
+        TEST(windows_resize_as_if_cut_out),
+        TEST(truncated_and_damaged_pictures_do_not_crash),
+        TEST(absurd_picture_sizes_are_refused_before_memory_is_taken),
+        TEST(pictures_without_memory_leave_nothing),
+        TEST(pixels_are_rounded_and_clamped),
+        TEST(grids_place_every_image),
+    };
+    return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}
