@@ -4,8 +4,6 @@
 
 #include "metrics/tree.h"
 
-#define SAME_VALUE 1e-7f /* scikit-learn's: values no farther apart cannot be told apart */
-
 typedef struct item {
     float value;
     int32_t row;
@@ -23,14 +21,16 @@ typedef struct sorting {
     ed_presorted *out;
 } sorting;
 
-/* Bins of about equal numbers of samples. */
+/* Bins of about equal numbers of samples, cut where any two samples on both sides can be told apart. */
 static void cut_into_bins(ed_presorted *p, int32_t f)
 {
-    const int32_t *order = p->order + f * p->n, *level = p->level + f * p->n;
+    const int32_t *order = p->order + f * p->n;
+    const float *sorted = p->sorted + f * p->n;
     uint8_t *bin = p->bin + f * p->n;
     int32_t *start = p->bin_start + (int64_t)f * (ED_TREE_BINS + 1), bins = 0;
     for (int64_t i = 0; i < p->n; i++) {
-        if (i == 0 || (i >= p->n * bins / ED_TREE_BINS && level[i] != level[i - 1])) start[bins++] = (int32_t)i;
+        if (i == 0 || (i >= p->n * bins / ED_TREE_BINS && sorted[i] > sorted[i - 1] + ED_TREE_SAME))
+            start[bins++] = (int32_t)i;
         bin[order[i]] = (uint8_t)(bins - 1);
     }
     for (; bins <= ED_TREE_BINS; bins++) start[bins] = (int32_t)p->n;
@@ -44,8 +44,8 @@ static encdiff_status sort_features(ed_env *env, void *argument, int rank, int64
     item *items = ed_alloc(env, (size_t)n, sizeof *items);
     if (!items) return env->status;
     for (int64_t f = first; f < last; f++) {
-        float *value = s->out->value + f * n;
-        int32_t *order = s->out->order + f * n, *level = s->out->level + f * n;
+        float *value = s->out->value + f * n, *sorted = s->out->sorted + f * n;
+        int32_t *order = s->out->order + f * n;
         for (int64_t i = 0; i < n; i++) {
             value[i] = s->r->codes[i * s->r->size + f];
             items[i] = (item){value[i], (int32_t)i};
@@ -53,9 +53,9 @@ static encdiff_status sort_features(ed_env *env, void *argument, int rank, int64
         qsort(items, (size_t)n, sizeof *items, compare_items);
         for (int64_t i = 0; i < n; i++) {
             order[i] = items[i].row;
-            level[i] = i == 0 ? 0 : level[i - 1] + (items[i].value > items[i - 1].value + SAME_VALUE);
+            sorted[i] = items[i].value;
         }
-        s->out->levels[f] = level[n - 1] + 1;
+        s->out->varies[f] = sorted[n - 1] > sorted[0] + ED_TREE_SAME;
         cut_into_bins(s->out, (int32_t)f);
     }
     ed_free(env, items);
@@ -71,13 +71,13 @@ encdiff_status ed_presorted_create(ed_env *env, const ed_metric_run *run, const 
                        ED_TREE_MAX_SAMPLES, (long long)r->n);
     out->value = ed_alloc(env, size, n * sizeof *out->value);
     out->order = ed_alloc(env, size, n * sizeof *out->order);
-    out->level = ed_alloc(env, size, n * sizeof *out->level);
-    out->levels = ed_alloc(env, size, sizeof *out->levels);
+    out->sorted = ed_alloc(env, size, n * sizeof *out->sorted);
+    out->varies = ed_alloc(env, size, sizeof *out->varies);
     out->bin = ed_alloc(env, size, n);
     out->bin_start = ed_alloc(env, size, (ED_TREE_BINS + 1) * sizeof *out->bin_start);
     out->reciprocal = ed_alloc(env, n + 1, sizeof *out->reciprocal);
     encdiff_status status = env->status;
-    if (out->value && out->order && out->level && out->levels && out->bin && out->bin_start && out->reciprocal) {
+    if (out->value && out->order && out->sorted && out->varies && out->bin && out->bin_start && out->reciprocal) {
         out->reciprocal[0] = -INFINITY; /* nothing on one side: 0 * -infinity is never a best gain */
         for (size_t i = 1; i <= n; i++) out->reciprocal[i] = 1 / (double)i;
         ed_metric_run quiet = {.pool = run ? run->pool : NULL};
@@ -91,8 +91,8 @@ void ed_presorted_free(ed_env *env, ed_presorted *p)
 {
     ed_free(env, p->value);
     ed_free(env, p->order);
-    ed_free(env, p->level);
-    ed_free(env, p->levels);
+    ed_free(env, p->sorted);
+    ed_free(env, p->varies);
     ed_free(env, p->bin);
     ed_free(env, p->bin_start);
     ed_free(env, p->reciprocal);

@@ -140,12 +140,13 @@ static double *row_bound(const ed_splitter *s, int32_t f, int32_t row)
 static void walk(const ed_splitter *s, int32_t f, int64_t first, int64_t last)
 {
     const ed_presorted *p = s->features;
-    const int32_t *order = p->order + f * p->n, *level = p->level + f * p->n;
+    const int32_t *order = p->order + f * p->n;
+    const float *sorted = p->sorted + f * p->n;
     for (int64_t i = first; i < last; i++) {
         int32_t sample = order[i];
         ed_tree_bucket *b = &s->buckets[s->slot[sample] >> 1];
         int32_t count = b->count;
-        if (level[i] != b->level) {
+        if (sorted[i] > b->value + ED_TREE_SAME) {
             double off = (double)b->sum - count * b->mean;
             double gain = off * off * (p->reciprocal[count] + p->reciprocal[b->size - count]);
             if (gain > b->best) {
@@ -156,7 +157,7 @@ static void walk(const ed_splitter *s, int32_t f, int64_t first, int64_t last)
                 b->left_size = count;
             }
         }
-        b->level = level[i];
+        b->value = sorted[i];
         b->sum += ed_splitter_residual(s, sample);
         b->count = count + 1;
     }
@@ -198,7 +199,7 @@ static void walk_promising(const ed_splitter *s, int32_t f)
             ed_tree_bucket *bucket = &s->buckets[b];
             bucket->sum = bucket->before_total;
             bucket->count = bucket->before_size;
-            bucket->level = -1;
+            bucket->value = -INFINITY; /* bins are cut where anything can be told apart */
         }
         s->buckets[s->rows].sum = s->buckets[s->rows].count = 0;
         walk(s, f, start[k], start[k + 1]);
@@ -209,7 +210,7 @@ void ed_splitter_find(ed_splitter *s, bool root)
 {
     prefix p;
     for (int32_t f = 0; f < s->features->size; f++) {
-        if (s->features->levels[f] < 2) continue;
+        if (!s->features->varies[f]) continue;
         sum_feature(s, f, root);
         for (int32_t b = 0; b < s->open; b++) {
             ed_tree_bucket *bucket = &s->buckets[b];
@@ -218,5 +219,5 @@ void ed_splitter_find(ed_splitter *s, bool root)
         }
     }
     for (int32_t i = 0; i < s->features->size; i++)
-        if (s->features->levels[s->sequence[i]] >= 2) walk_promising(s, s->sequence[i]);
+        if (s->features->varies[s->sequence[i]]) walk_promising(s, s->sequence[i]);
 }

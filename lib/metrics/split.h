@@ -28,8 +28,9 @@ typedef struct ed_tree_bucket {
 
     int64_t before_total; /* in the bins before the one that is looked at */
     int32_t before_size;
-    int64_t sum; /* of what a walk has passed, as count and level */
-    int32_t count, level;
+    int64_t sum; /* of what a walk has passed */
+    int32_t count;
+    float value; /* of the last sample it passed */
     double edge; /* least gain that the best split is known to have */
 
     double best; /* gain; the split is before `position` of the order of `feature`, -1: none */

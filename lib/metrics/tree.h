@@ -11,7 +11,8 @@
 
 #define ED_TREE_MAX_DEPTH 10
 #define ED_TREE_MAX_SAMPLES (1 << 22)
-#define ED_TREE_BINS 128 /* of ranks, for each feature; at most 256 */
+#define ED_TREE_SAME 1e-7f /* scikit-learn's: values no farther apart are not split between */
+#define ED_TREE_BINS 128   /* of ranks, for each feature; at most 256 */
 
 /* Training samples, feature by feature. Read by every thread. */
 typedef struct ed_presorted {
@@ -19,9 +20,9 @@ typedef struct ed_presorted {
     int32_t size;
     float *value;       /* [size][n], in the order of the samples */
     int32_t *order;     /* [size][n]: samples by increasing value */
-    int32_t *level;     /* [size][n]: number of the distinct value of order[i]; neighbours within 1e-7 are one */
-    int32_t *levels;    /* [size]: how many there are */
-    uint8_t *bin;       /* [size][n], in the order of the samples; equal levels share a bin */
+    float *sorted;      /* [size][n]: the values in that order */
+    bool *varies;       /* [size] */
+    uint8_t *bin;       /* [size][n], in the order of the samples */
     int32_t *bin_start; /* [size][ED_TREE_BINS + 1]: where bins begin in `order`; empty ones are at the end */
     double *reciprocal; /* [n + 1]: 1 / i, and -infinity for 0 */
 } ed_presorted;
