@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts of this folder (sourced, not run): headings with timing, and where the tools are.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

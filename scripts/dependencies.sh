@@ -86,7 +86,8 @@ apt_meson_is_new_enough() {
 
 install_private_meson() {
   heading "Installing meson >= $meson_wanted into build-tools/"
-  python3 -m venv "$tools/meson" && "$tools/meson/bin/pip" install --quiet "meson >= $meson_wanted" ||
+  # With the system's modules, because meson gives its own interpreter to the tests that are Python.
+  { python3 -m venv --system-site-packages "$tools/meson" && "$tools/meson/bin/pip" install --quiet "meson >= $meson_wanted"; } ||
     fail "meson >= $meson_wanted could not be installed with pip" \
       "the system's is $(meson --version 2>/dev/null || echo absent); a network with PyPI is needed, or a newer meson on the PATH."
 }
@@ -102,7 +103,7 @@ install_missing() {
   "${apt[@]}" update || echo "warning: the package lists could not be refreshed; going on with what is there" >&2
   for package in "${missing[@]}"; do
     case $package in
-      meson) apt_meson_is_new_enough && wanted+=(meson) || { private_meson=yes; wanted+=(python3-venv); } ;;
+      meson) if apt_meson_is_new_enough; then wanted+=(meson); else private_meson=yes wanted+=(python3-venv); fi ;;
       clang-format) wanted+=("$(apt-cache show clang-format-14 >/dev/null 2>&1 && echo clang-format-14 || echo clang-format)") ;;
       *) wanted+=("$package") ;;
     esac
