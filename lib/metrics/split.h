@@ -51,7 +51,8 @@ typedef struct ed_tree_list {
 typedef struct ed_splitter {
     const ed_presorted *features;
     int32_t rows, count_bits;
-    int32_t open, used;      /* buckets to be split come first; others in use are only summed */
+    int32_t open, used; /* buckets to be split come first; others in use are only summed */
+    int32_t next_open, next_used;
     int64_t *packed;         /* [n]: |residual| << count_bits | 1 */
     uint16_t *slot;          /* [n]: 2 * row + (residual < 0) */
     int64_t *sums[2];        /* [size][rows][2][ED_TREE_BINS] of `packed`: of this level and of the one before */

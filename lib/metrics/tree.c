@@ -123,48 +123,59 @@ static void children_of(const ed_tree_bucket *b, child out[2])
     out[1] = (child){b->size - b->left_size, b->total - b->left_total};
 }
 
+/* A row was split, and its larger child can be split again. Tells which child is the smaller. */
+static bool goes_on(const ed_tree_work *w, int32_t row, child children[2], int *small)
+{
+    if (w->branches[row].child[0] == w->branches[row].child[1]) return false;
+    children_of(&w->splitter->buckets[row], children);
+    *small = children[1].size < children[0].size;
+    return children[!*small].size >= 2;
+}
+
 /*
- * Rows of the next level, and where the samples go. The smaller child is summed and the larger one derived from it,
- * when the larger can be split at all; rows of children that cannot be split follow those of the others.
+ * Rows of the next level. The smaller child is summed and the larger one derived from it; smaller children that cannot
+ * be split come after all those that can.
  */
-static void plan_level(ed_tree_work *w)
+static void assign_rows(ed_tree_work *w)
 {
     ed_splitter *s = w->splitter;
-    int32_t open = 0, used = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass == 1) used = open;
-        for (int32_t row = 0; row < s->open; row++) {
-            branch *to = &w->branches[row];
-            child children[2];
-            if (to->child[0] == to->child[1]) continue;
-            children_of(&s->buckets[row], children);
-            int small = children[1].size < children[0].size;
-            if (children[!small].size < 2) continue;
-            to->listed[small] = true;
-            if (pass == 0) to->row[!small] = open++;
-            if (pass == 0 && children[small].size >= 2) to->row[small] = open++;
-            if (pass == 1 && children[small].size < 2) to->row[small] = used++;
-        }
+    int32_t open = 0, used;
+    child children[2];
+    int small;
+    for (int32_t row = 0; row < s->open; row++) {
+        branch *to = &w->branches[row];
+        if (!goes_on(w, row, children, &small)) continue;
+        to->listed[small] = true;
+        to->row[!small] = open++;
+        if (children[small].size >= 2) to->row[small] = open++;
     }
+    used = open;
+    for (int32_t row = 0; row < s->open; row++)
+        if (goes_on(w, row, children, &small) && children[small].size < 2) w->branches[row].row[small] = used++;
+    s->next_open = open;
+    s->next_used = used;
+}
+
+static void fill_next(ed_tree_work *w)
+{
+    ed_splitter *s = w->splitter;
     for (int32_t row = 0; row < s->open; row++) {
         const branch *to = &w->branches[row];
         child children[2];
         children_of(&s->buckets[row], children);
         for (int side = 0; side < 2; side++) {
-            int32_t next = to->row[side];
-            if (next == s->rows) continue;
-            if (next < open)
-                open_bucket(&w->next[next], to->child[side], children[side].size, children[side].total);
+            ed_tree_bucket *next = &w->next[to->row[side]];
+            if (to->row[side] == s->rows) continue;
+            if (to->row[side] < s->next_open)
+                open_bucket(next, to->child[side], children[side].size, children[side].total);
             else
-                close_bucket(&w->next[next], s->features->n);
+                close_bucket(next, s->features->n);
             if (to->listed[side]) continue;
-            w->next[next].parent = row;
-            w->next[next].sibling = to->row[!side];
+            next->parent = row;
+            next->sibling = to->row[!side];
         }
     }
     close_bucket(&w->next[s->rows], s->features->n);
-    s->open = open;
-    s->used = used;
 }
 
 /* Every sample to its new row and node; those to be summed are listed. */
@@ -198,8 +209,11 @@ static void assign_leaves(ed_tree_work *w)
 static void next_level(ed_tree_work *w)
 {
     ed_splitter *s = w->splitter;
-    plan_level(w);
+    assign_rows(w);
+    fill_next(w);
     move_samples(w);
+    s->open = s->next_open;
+    s->used = s->next_used;
     ed_tree_bucket *buckets = s->buckets;
     s->buckets = w->next;
     w->next = buckets;

@@ -2,12 +2,14 @@
  * Metrics: golden values of metrics.safetensors (the folder of ENCDIFF_FIXTURES, or the copy among the tests' data;
  * its metadata holds the scores), then what the golden values do not show: draws, threads, failures.
  */
+#define _GNU_SOURCE
 #include <stdlib.h>
 
 #include "base/json.h"
 #include "io/safetensors.h"
 #include "metrics/eigen.h"
 #include "metrics/metrics.h"
+#include "metrics/tree.h"
 #include "test.h"
 
 static ed_memory memory;
@@ -364,6 +366,103 @@ static void scores_do_not_depend_on_the_threads(void)
     free_representation(&r);
 }
 
+/* ---------------------------------------------------------------- trees */
+
+enum { TREE_N = 700, TREE_FEATURES = 5, TREE_DEPTH = 4 };
+
+/* Features with and without ties, on several scales; residuals of a rare class. */
+static ed_representation tree_features(double *residual)
+{
+    float *codes = ed_alloc(&env, TREE_N, TREE_FEATURES * sizeof *codes);
+    int32_t *factors = ed_alloc(&env, TREE_N, sizeof *factors);
+    for (int i = 0; i < TREE_N; i++) {
+        float u = ed_normal(11, ED_RANDOM_DATA, 0, (uint64_t)i), *code = codes + i * TREE_FEATURES;
+        for (int f = 0; f < TREE_FEATURES; f++) code[f] = ed_normal(11, ED_RANDOM_DATA, 1 + (uint64_t)f, (uint64_t)i);
+        code[1] = floorf(2 * code[1]);
+        code[2] = expf(4 * code[2]) * 1e-6f;
+        code[3] = 3;
+        code[4] += u;
+        residual[i] = (u > 1 ? 0.9 : -0.1) + 0.01 * (double)code[1];
+    }
+    return (ed_representation){codes, factors, TREE_N, TREE_FEATURES, 1};
+}
+
+/* What splitting the samples in `node` of a tree (those with inside[i]) at a threshold gains. */
+static double gain_of(const ed_representation *r, const double *residual, const bool *inside, int f, double threshold)
+{
+    double sum[2] = {0}, count[2] = {0};
+    for (int i = 0; i < TREE_N; i++) {
+        int side = (double)r->codes[i * TREE_FEATURES + f] > threshold;
+        sum[side] += inside[i] ? residual[i] : 0;
+        count[side] += inside[i];
+    }
+    if (count[0] == 0 || count[1] == 0) return 0;
+    double off = sum[0] / count[0] - sum[1] / count[1];
+    return off * off * count[0] * count[1] / (count[0] + count[1]);
+}
+
+static double best_gain(const ed_representation *r, const double *residual, const bool *inside)
+{
+    double best = 0;
+    for (int f = 0; f < TREE_FEATURES; f++)
+        for (int i = 0; i < TREE_N; i++)
+            if (inside[i]) best = fmax(best, gain_of(r, residual, inside, f, (double)r->codes[i * TREE_FEATURES + f]));
+    return best;
+}
+
+static void every_split_of_a_tree_is_the_best_one(void)
+{
+    static double residual[TREE_N];
+    double importance[TREE_FEATURES] = {0}, sum = 0, explained = 0;
+    ed_representation r = tree_features(residual);
+    ed_presorted features;
+    ed_tree_work work;
+    if (!good(ed_presorted_create(&env, NULL, &r, &features))) return;
+    if (!good(ed_tree_work_create(&env, &features, TREE_DEPTH, &work))) return;
+    ed_tree_grow(&work, residual, 1, 2, importance);
+    for (int node = 0; node < (1 << TREE_DEPTH) - 1; node++) {
+        bool inside[TREE_N];
+        if (work.nodes[0].feature < 0 || (node > 0 && work.nodes[(node - 1) / 2].feature < 0)) continue;
+        for (int i = 0; i < TREE_N; i++) {
+            int at = work.leaf[i]; /* the leaf or one of its ancestors */
+            CHECK_EQUAL(at, ed_tree_find(work.nodes, r.codes + i * TREE_FEATURES));
+            while (at > node) at = (at - 1) / 2;
+            inside[i] = at == node;
+        }
+        double best = best_gain(&r, residual, inside), chosen = 0;
+        if (work.nodes[node].feature >= 0)
+            chosen = gain_of(&r, residual, inside, work.nodes[node].feature, work.nodes[node].threshold);
+        CHECK_NEAR(chosen, best, 1e-6 * best + 1e-12, "30-bit residuals");
+        explained += chosen / TREE_N;
+        if (work.nodes[node].feature < 0) work.nodes[2 * node + 1].feature = work.nodes[2 * node + 2].feature = -1;
+    }
+    for (int f = 0; f < TREE_FEATURES; f++) sum += importance[f];
+    CHECK_NEAR(sum, explained, 1e-6 * sum, "importance is what splits gain");
+    CHECK(importance[3] == 0);
+    ed_tree_work_free(&env, &work);
+    ed_presorted_free(&env, &features);
+    free_representation(&r);
+}
+
+static void deep_trees_learn_everything(void)
+{
+    ed_representation r = disentangled(0.7), train, test;
+    ed_dci_options options = {.stages = 5, .depth = ED_TREE_MAX_DEPTH, .rate = 0.5};
+    ed_dci_score score;
+    good(ed_metric_draw_split(&env, 3, &r, 600, 3, &train, &test));
+    if (good(ed_metric_dci(&env, &threaded, &train, &test, &options, NULL, &score)))
+        CHECK(score.informativeness_train > 0.99);
+    train.n = 2; /* as few samples as there can be: two that differ in every factor */
+    for (int j = 0; j < SIZES; j++) ((int32_t *)train.factors)[j] = ((int32_t *)train.factors)[SIZES + j] + 1;
+    good(ed_metric_dci(&env, &threaded, &train, &test, NULL, NULL, &score));
+    CHECK_EQUAL(score.informativeness_train, 1);
+    ed_metric_samples_free(&env, &train);
+    ed_metric_samples_free(&env, &test);
+    free_representation(&r);
+}
+
+/* ---------------------------------------------------------------- other parts */
+
 static void psnr_follows_from_mse(void)
 {
     float x[6] = {0, 0, 0, 1, 1, 1}, y[6] = {0.5f, 0, -0.5f, 1, 1, 2};
@@ -476,6 +575,68 @@ static void what_cannot_be_scored_is_named(void)
     free_representation(&r);
 }
 
+/* An allocator that fails after so many blocks. */
+typedef struct scarce {
+    long left;
+} scarce;
+
+static void *scarce_allocate(size_t size, size_t alignment, void *user)
+{
+    scarce *s = user;
+    void *block = NULL;
+    return s->left-- > 0 && posix_memalign(&block, alignment, size) == 0 ? block : NULL;
+}
+
+static void scarce_release(void *pointer, size_t size, void *user)
+{
+    (void)size, (void)user;
+    free(pointer);
+}
+
+static encdiff_status score_everything(ed_env *e, const ed_representation *r)
+{
+    double information[CODES * SIZES], entropy[SIZES], value;
+    ed_dci_options options = {.stages = 1, .depth = 2, .rate = 0.1};
+    ed_factor_vae_options votes = {.train_points = 20, .eval_points = 10, .variance_rows = 50, .batch = 4};
+    ed_beta_vae_options pairs = {.train_points = 40, .eval_points = 10, .batch = 4, .c = 1};
+    float image[2 * 64] = {0}, codes[8];
+    encdiff_status status = ENCDIFF_OK;
+    ed_gaussian g = {0};
+    ED_TRY(ed_metric_factor_vae(e, NULL, r, NULL, &votes, &(ed_factor_vae_score){0}));
+    ED_TRY(ed_metric_beta_vae(e, NULL, r, NULL, &pairs, &(ed_beta_vae_score){0}));
+    ED_TRY(ed_metric_mutual_information(e, NULL, r, 20, information, entropy));
+    ED_TRY(ed_metric_dci(e, NULL, r, r, &options, NULL, &(ed_dci_score){0}));
+    ED_TRY(ed_metric_explicitness(e, NULL, r, r, 1, &(ed_explicitness_score){0}));
+    ED_TRY(ed_metric_sap(e, NULL, r, r, NULL, &value));
+    ED_TRY(ed_metric_irs(e, NULL, r, 0.99, &value));
+    ED_TRY(ed_metric_ssim(e, NULL, image, image, 2, 1, 8, 8, NULL, NULL, &value));
+    ED_TRY(ed_metric_reduce_tokens(e, NULL, image, 8, 1, 4, codes));
+    ED_TRY_OR_FAIL(ed_gaussian_create(e, 4, &g));
+    ED_TRY_OR_FAIL(ed_gaussian_add(e, NULL, &g, image, 8));
+    status = ed_metric_frechet(e, NULL, &g, &g, &value);
+fail:
+    ed_gaussian_free(e, &g);
+    return status;
+}
+
+static void a_failed_allocation_is_reported_and_leaks_nothing(void)
+{
+    ed_representation r = disentangled(0.1);
+    encdiff_status status = ENCDIFF_ERROR_OUT_OF_MEMORY;
+    r.n = 200;
+    for (long allowed = 0; status != ENCDIFF_OK && allowed < 2000; allowed++) {
+        scarce s = {allowed};
+        ed_memory own;
+        ed_env e = {.memory = &own};
+        ed_memory_init(&own, &(ed_allocator){scarce_allocate, scarce_release, &s});
+        status = score_everything(&e, &r);
+        if (status != ENCDIFF_OK) CHECK_EQUAL(status, ENCDIFF_ERROR_OUT_OF_MEMORY);
+        if (!CHECK_EQUAL(atomic_load(&own.in_use), 0)) break;
+    }
+    CHECK_EQUAL(status, ENCDIFF_OK);
+    free_representation(&r);
+}
+
 int main(int argc, char **argv)
 {
     static const test_case cases[] = {
@@ -492,12 +653,15 @@ int main(int argc, char **argv)
         TEST(a_disentangled_representation_scores_high),
         TEST(draws_hold_what_they_promise),
         TEST(scores_do_not_depend_on_the_threads),
+        TEST(every_split_of_a_tree_is_the_best_one),
+        TEST(deep_trees_learn_everything),
         TEST(psnr_follows_from_mse),
         TEST(eigenvalues_agree_with_jacobi_and_the_trace),
         TEST(a_distance_of_few_samples_is_finite),
         TEST(tokens_become_their_first_component),
         TEST(a_run_can_be_stopped),
         TEST(what_cannot_be_scored_is_named),
+        TEST(a_failed_allocation_is_reported_and_leaks_nothing),
     };
     ed_memory_init(&memory, NULL);
     env = (ed_env){.memory = &memory};
