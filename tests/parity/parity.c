@@ -1,0 +1,143 @@
+/*
+ * parity [CASE ...]: compares the library with golden numbers; without arguments all cases. Each case is computed by
+ * the plain reference, by the CPU backend at every level that the machine has, and on two ranks; large cases by fewer.
+ * The exit status is 0, 1, or 77 when the folder has none of the files.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cpu/cpu.h"
+#include "parity.h"
+
+/* The ways to compute a case. */
+enum {
+    REFERENCE = 1,       /* the plain loops; */
+    REFERENCE_RANKS = 2, /* on two ranks */
+    CPU = 4,             /* what applications run, */
+    CPU_RANKS = 8,       /* on two ranks; */
+    CPU_LEVELS = 16,     /* for each instruction set */
+    ALL = 31
+};
+
+static const struct {
+    const char *name;
+    parity_case *run;
+    unsigned ways;
+} cases[] = {
+    {"unet_tiny", parity_unet, ALL},
+    {"unet_official", parity_unet, REFERENCE | CPU | CPU_RANKS},
+    {"encoder_tiny", parity_encoder, ALL},
+    {"encoder_official", parity_encoder, REFERENCE | CPU | CPU_RANKS},
+    {"autoencoder_tiny", parity_autoencoder, ALL},
+    {"autoencoder_official", parity_autoencoder, REFERENCE | CPU | CPU_RANKS},
+    {"autoencoder_kl_tiny", parity_autoencoder, ALL},
+    {"discriminator_tiny", parity_discriminator, ALL},
+    {"lpips", parity_lpips, REFERENCE | CPU | CPU_RANKS},
+    {"vqgan_generator_tiny", parity_vqgan_generator, ALL},
+    {"ddim_tiny", parity_ddim, ALL},
+    {"train_tiny", parity_train, ALL & ~REFERENCE_RANKS},
+    {"schedules", parity_schedules, REFERENCE},
+};
+
+typedef struct way {
+    const char *name;
+    ed_backend *backend;
+    int ranks;
+    unsigned kind;
+} way;
+
+void parity_row(parity *p, const char *quantity, double error, double bound)
+{
+    bool good = error <= bound;
+    p->rows++;
+    p->failures += !good;
+    printf("%-20s %-22s %-62s %9.2e %9.0e%s\n", p->name, p->way, quantity, error, bound, good ? "" : "  FAILED");
+}
+
+static void run_way(parity *p, parity_case *run, const way *w)
+{
+    p->backend = w->backend;
+    p->ranks = w->ranks;
+    snprintf(p->way, sizeof p->way, "%s", w->name);
+    double start = ed_now();
+    int rows = p->rows;
+    encdiff_status status = run(p);
+    if (status == ENCDIFF_OK && p->rows > rows) {
+        printf("%-20s %-22s %.2f s\n", p->name, p->way, ed_now() - start);
+        return;
+    }
+    printf("%-20s %-22s FAILED: %s\n", p->name, p->way,
+           status == ENCDIFF_OK ? "nothing was compared" : p->env->message);
+    p->failures++;
+}
+
+static const char *fixtures(void)
+{
+    const char *folder = getenv("ENCDIFF_FIXTURES");
+    return folder && *folder ? folder : FIXTURES;
+}
+
+/* All ways to compute the case; false when it has no file. */
+static bool run_case(ed_env *env, size_t index, int *failures)
+{
+    const way ways[] = {
+        {"reference", ed_backend_reference(), 1, REFERENCE},
+        {"reference, 2 ranks", ed_backend_reference(), 2, REFERENCE_RANKS},
+        {"cpu portable", ed_backend_cpu_at(ED_CPU_PORTABLE), 1, CPU_LEVELS},
+        {"cpu avx2", ed_backend_cpu_at(ED_CPU_AVX2), 1, CPU_LEVELS},
+        {"cpu avx512", ed_backend_cpu_at(ED_CPU_AVX512), 1, CPU_LEVELS},
+        {"cpu", ed_backend_cpu(), 1, CPU},
+        {"cpu, 2 ranks", ed_backend_cpu(), 2, CPU_RANKS},
+    };
+    parity p = {.env = env, .name = cases[index].name};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.safetensors", fixtures(), p.name);
+    if (access(path, F_OK) != 0) {
+        printf("%-20s SKIPPED: there is no %s\n", p.name, path);
+        return false;
+    }
+    if (parity_open(&p, path) != ENCDIFF_OK) {
+        printf("%-20s FAILED: %s\n", p.name, env->message);
+        p.failures++;
+    }
+    for (size_t w = 0; w < ED_COUNT(ways) && p.config; w++)
+        if (ways[w].backend && (ways[w].kind & cases[index].ways)) run_way(&p, cases[index].run, &ways[w]);
+    parity_close(&p);
+    *failures += p.failures;
+    return true;
+}
+
+static bool wanted(const char *name, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0) return true;
+    return argc < 2;
+}
+
+static bool is_case(const char *name)
+{
+    for (size_t c = 0; c < ED_COUNT(cases); c++)
+        if (strcmp(cases[c].name, name) == 0) return true;
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    ed_memory memory;
+    ed_env env = {.memory = &memory};
+    int failures = 0, ran = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    ed_memory_init(&memory, NULL);
+    for (int i = 1; i < argc; i++) {
+        if (is_case(argv[i])) continue;
+        fprintf(stderr, "parity: no case %s\n", argv[i]);
+        return 2;
+    }
+    printf("%-20s %-22s %-62s %9s %9s\n", "case", "computed by", "quantity", "error", "bound");
+    for (size_t c = 0; c < ED_COUNT(cases); c++)
+        if (wanted(cases[c].name, argc, argv)) ran += run_case(&env, c, &failures);
+    if (memory.in_use) printf("FAILED: %zu bytes were not given back\n", (size_t)memory.in_use);
+    if (failures || memory.in_use) return 1;
+    return ran ? 0 : 77;
+}
