@@ -250,6 +250,24 @@ static void ssim_equals_golden(void)
     ed_free(&env, y);
 }
 
+/* The published call: images of shape [h, w, c] where [channels, height, width] is expected. */
+static void published_ssim_takes_rows_for_channels(void)
+{
+    enum { C = 3, H = 9, W = 7 };
+    float x[C * H * W], y[C * H * W], x_last[C * H * W], y_last[C * H * W];
+    double quirk, reinterpreted;
+    ed_ssim_options options;
+    ed_ssim_defaults(&options);
+    ed_fill_uniform(1, ED_RANDOM_DATA, 0, 0, C * H * W, x);
+    ed_fill_uniform(1, ED_RANDOM_DATA, 1, 0, C * H * W, y);
+    ed_nchw_to_nhwc(x, x_last, 1, C, H, W);
+    ed_nchw_to_nhwc(y, y_last, 1, C, H, W);
+    good(ed_metric_ssim(&env, NULL, x_last, y_last, 1, H, W, C, &options, NULL, &reinterpreted));
+    options.published_axes = true;
+    good(ed_metric_ssim(&env, NULL, x, y, 1, C, H, W, &options, NULL, &quirk));
+    CHECK_NEAR(quirk, reinterpreted, 1e-12, "the same sums");
+}
+
 static void frechet_equals_golden(void)
 {
     const ed_st_tensor *ta = tensor("features_a", ED_ST_F64), *tb = tensor("features_b", ED_ST_F64);
@@ -650,6 +668,7 @@ int main(int argc, char **argv)
         TEST(tad_equals_golden),
         TEST(ssim_equals_golden),
         TEST(frechet_equals_golden),
+        TEST(published_ssim_takes_rows_for_channels),
         TEST(a_disentangled_representation_scores_high),
         TEST(draws_hold_what_they_promise),
         TEST(scores_do_not_depend_on_the_threads),
