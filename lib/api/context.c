@@ -142,17 +142,31 @@ static void release_context(encdiff_context *context)
     allocator.release(context, sizeof *context, allocator.user);
 }
 
+/* Before there is a context to keep the message, it goes to the caller's log alone. */
+static encdiff_status check_options(const encdiff_context_options *o)
+{
+    char message[160] = "";
+    if (!o->allocate != !o->deallocate)
+        snprintf(message, sizeof message, "allocate and deallocate: set both or neither");
+    else if (o->threads < 0 || o->threads > ED_TEAM_MAX_RANKS)
+        snprintf(message, sizeof message, "threads %d: expected 0 .. %d", (int)o->threads, ED_TEAM_MAX_RANKS);
+    else if (o->log_level < 0)
+        snprintf(message, sizeof message, "log_level %d: expected an encdiff_log_level or 0", (int)o->log_level);
+    if (!message[0]) return ENCDIFF_OK;
+    if (o->log) o->log(ENCDIFF_LOG_ERROR, message, o->log_user);
+    return ENCDIFF_ERROR_ARGUMENT;
+}
+
 encdiff_status encdiff_context_create(const encdiff_context_options *options, encdiff_context **out)
 {
     encdiff_context_options o;
     if (!out) return ENCDIFF_ERROR_ARGUMENT;
     *out = NULL;
     ED_TRY(ed_api_read_options(NULL, __func__, &o, sizeof o, options));
-    if (!o.allocate != !o.deallocate || o.threads < 0 || o.threads > ED_TEAM_MAX_RANKS || o.log_level < 0)
-        return ENCDIFF_ERROR_ARGUMENT;
+    ED_TRY(check_options(&o));
     encdiff_context *context = allocate_context(&o);
     if (!context) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    context->references = 1;
+    atomic_init(&context->references, 1);
     context->log = o.log;
     context->log_user = o.log_user;
     context->log_level = o.log_level ? o.log_level : ENCDIFF_LOG_WARNING;
@@ -170,11 +184,11 @@ encdiff_status encdiff_context_create(const encdiff_context_options *options, en
     return ENCDIFF_OK;
 }
 
-void ed_context_retain(encdiff_context *context) { context->references++; }
+void ed_context_retain(encdiff_context *context) { atomic_fetch_add(&context->references, 1); }
 
 void encdiff_context_free(encdiff_context *context)
 {
-    if (context && --context->references == 0) release_context(context);
+    if (context && atomic_fetch_sub(&context->references, 1) == 1) release_context(context);
 }
 
 /* ---------------------------------------------------------------- what it knows */
@@ -229,6 +243,7 @@ encdiff_status encdiff_context_get_memory(const encdiff_context *context, encdif
     if (given < sizeof given) return ENCDIFF_ERROR_ARGUMENT;
     size_t copied = ED_MIN(given, sizeof filled);
     memcpy((char *)info + sizeof given, (char *)&filled + sizeof given, copied - sizeof given);
+    memset((char *)info + copied, 0, given - copied);
     return ENCDIFF_OK;
 }
 

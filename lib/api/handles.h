@@ -26,7 +26,7 @@ typedef struct ed_device {
 } ed_device;
 
 struct encdiff_context {
-    int references; /* the caller's hold and one per handle; one thread at a time uses a context */
+    atomic_int references; /* the caller's hold and one per handle; weights shared with another thread hold one too */
     ed_memory memory;
     ed_env env;
     atomic_bool cancel;

@@ -20,6 +20,7 @@ encdiff_status encdiff_config_resolve(encdiff_context *context, const char *conf
     ed_config resolved;
     ed_text text = {0};
     *json = NULL;
+    for (int32_t i = 0; i < count; i++) ED_REQUIRE(context, overrides[i] != NULL);
     ED_TRY(ed_config_resolve(&context->env, config, overrides, count, &resolved));
     encdiff_status status = ed_config_print(&context->env, &resolved, true, &text);
     if (status == ENCDIFF_OK)
