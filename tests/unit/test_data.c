@@ -1,0 +1,904 @@
+/* Datasets of every format, views of them, writing, and the loader. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include <hdf5.h>
+
+#include "data/data.h"
+#include "data/loader.h"
+#include "io/image.h"
+#include "io/npy.h"
+#include "io/resize.h"
+#include "workplace.h"
+
+enum { PIXELS = 64 * 64 * 3 };
+
+static ed_dataset *open_set(ed_env *env, const char *source, const ed_dataset_options *options)
+{
+    ed_dataset *set = NULL;
+    CHECK_THAT(ed_dataset_open(env, source, options, &set) == ENCDIFF_OK, "%s: %s", source, env->message);
+    return set;
+}
+
+static void check_refused(ed_env *env, const char *source, const ed_dataset_options *options, encdiff_status wanted,
+                          const char *part)
+{
+    ed_dataset *set = NULL;
+    encdiff_status status = ed_dataset_open(env, source, options, &set);
+    CHECK_THAT(status == wanted, "%s: status %d, not %d (%s)", source, status, wanted, env->message);
+    CHECK(set == NULL);
+    CHECK_THAT(strstr(env->message, part) != NULL, "\"%s\" is not in \"%s\"", part, env->message);
+    ed_dataset_free(env, set);
+}
+
+static ed_dataset_info info_of(const ed_dataset *set)
+{
+    ed_dataset_info info;
+    ed_dataset_get_info(set, &info);
+    return info;
+}
+
+static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) hash = (hash ^ bytes[i]) * 1099511628211u;
+    return hash;
+}
+
+/* ---------------------------------------------------------------- procedural */
+
+static void shapes3d_counts_its_factors_as_the_published_file(void)
+{
+    static const int32_t sizes[6] = {10, 10, 10, 8, 4, 15};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d", NULL);
+    ed_dataset_info info = info_of(set);
+    CHECK(info.size == 480000 && info.height == 64 && info.width == 64 && info.factors == 6 && info.complete);
+    CHECK(memcmp(info.factor_sizes, sizes, sizeof sizes) == 0);
+    CHECK_TEXT(info.factor_names[5], "orientation");
+    CHECK_TEXT(info.format, "procedural");
+    static const int64_t indices[] = {0, 1, 15, 60, 480, 4800, 48000, 479999, 123456};
+    int32_t labels[6];
+    for (size_t i = 0; i < ED_COUNT(indices); i++) {
+        int64_t found;
+        CHECK_EQUAL(ed_dataset_labels(env, set, 1, &indices[i], labels), ENCDIFF_OK);
+        int64_t index = labels[0];
+        for (int f = 1; f < 6; f++) index = index * sizes[f] + labels[f];
+        CHECK_EQUAL(index, indices[i]);
+        CHECK_EQUAL(ed_dataset_find(env, set, labels, &found), ENCDIFF_OK);
+        CHECK_EQUAL(found, indices[i]);
+    }
+    labels[4] = 4;
+    int64_t found;
+    CHECK_EQUAL(ed_dataset_find(env, set, labels, &found), ENCDIFF_ERROR_ARGUMENT);
+    uint8_t pixels[PIXELS];
+    CHECK_EQUAL(ed_dataset_read(env, set, 1, (int64_t[]){480000}, pixels), ENCDIFF_ERROR_ARGUMENT);
+    CHECK_EQUAL(ed_dataset_read(env, set, 1, (int64_t[]){-1}, pixels), ENCDIFF_ERROR_ARGUMENT);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+/* Every geometry, with many colours. A change of the scenes changes what was learnt from them: it must be meant. */
+static void shapes3d_renders_the_same_bytes_everywhere(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d", NULL);
+    uint8_t pixels[PIXELS];
+    uint64_t hash = 14695981039346656037u;
+    for (int64_t i = 0; i < 480; i++) {
+        int64_t index = (i * 777 + 13) % 1000 * 480 + i;
+        CHECK_EQUAL(ed_dataset_read(env, set, 1, &index, pixels), ENCDIFF_OK);
+        hash = hash_bytes(hash, pixels, sizeof pixels);
+    }
+    CHECK_THAT(hash == 0xdc02b508aa2aaeb1u, "the hash is %016llx", (unsigned long long)hash);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+/* Pixels that differ by more than rounding. */
+static int changed_pixels(const uint8_t *a, const uint8_t *b)
+{
+    int changed = 0;
+    for (int i = 0; i < PIXELS; i += 3)
+        changed += abs(a[i] - b[i]) + abs(a[i + 1] - b[i + 1]) + abs(a[i + 2] - b[i + 2]) > 6;
+    return changed;
+}
+
+static void each_factor_changes_its_part_of_the_picture(void)
+{
+    static const int64_t steps[6] = {48000, 4800, 480, 60, 15, 1};
+    static const int least[6] = {900, 900, 100, 60, 20, 100}, most[6] = {3000, 3000, 1400, 2500, 2500, 4096};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d", NULL);
+    uint8_t a[PIXELS], b[PIXELS];
+    for (int64_t i = 0; i < 60; i++) {
+        int f = (int)(i % 6);
+        int64_t index = (i * 104729 + 5) % 230000;
+        int32_t labels[6];
+        CHECK_EQUAL(ed_dataset_labels(env, set, 1, &index, labels), ENCDIFF_OK);
+        int64_t other = labels[f] ? index - steps[f] : index + steps[f];
+        ed_dataset_read(env, set, 1, &index, a);
+        ed_dataset_read(env, set, 1, &other, b);
+        int changed = changed_pixels(a, b);
+        CHECK_THAT(changed >= least[f] && changed <= most[f], "factor %d at %lld changes %d pixels", f,
+                   (long long)index, changed);
+    }
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+static void unknown_sources_are_refused(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    check_refused(env, "procedural:shapes4d", NULL, ENCDIFF_ERROR_NOT_FOUND, "there is: shapes3d");
+    check_refused(env, in_folder(&w, "absent"), NULL, ENCDIFF_ERROR_NOT_FOUND, "absent");
+    put_file(in_folder(&w, "text"), "some text", 9);
+    check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT, "not a format that holds images");
+    check_refused(env, w.path, &(ed_dataset_options){.format = "tar"}, ENCDIFF_ERROR_ARGUMENT, "tar");
+    put_file(in_folder(&w, "empty"), "", 0);
+    check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT, "nearly empty");
+    check_refused(env, "procedural:shapes3d", &(ed_dataset_options){.height = -1}, ENCDIFF_ERROR_ARGUMENT, "-1");
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- views */
+
+static void ranges_are_taken_from_the_source(void)
+{
+    static const struct {
+        const char *source;
+        int64_t begin, size;
+    } cases[] = {{"procedural:shapes3d[5:9]", 5, 4},
+                 {"procedural:shapes3d[:7]", 0, 7},
+                 {"procedural:shapes3d[479990:]", 479990, 10},
+                 {"procedural:shapes3d[:]", 0, 480000}};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *all = open_set(env, "procedural:shapes3d", NULL);
+    for (size_t i = 0; i < ED_COUNT(cases); i++) {
+        ed_dataset *set = open_set(env, cases[i].source, NULL);
+        uint8_t a[PIXELS], b[PIXELS];
+        CHECK_EQUAL(info_of(set).size, cases[i].size);
+        CHECK_EQUAL(ed_dataset_read(env, set, 1, (int64_t[]){cases[i].size - 1}, a), ENCDIFF_OK);
+        CHECK_EQUAL(ed_dataset_read(env, all, 1, (int64_t[]){cases[i].begin + cases[i].size - 1}, b), ENCDIFF_OK);
+        CHECK(memcmp(a, b, sizeof a) == 0);
+        CHECK_EQUAL(ed_dataset_read(env, set, 1, &cases[i].size, a), ENCDIFF_ERROR_ARGUMENT);
+        ed_dataset_free(env, set);
+    }
+    check_refused(env, "procedural:shapes3d[9:5]", NULL, ENCDIFF_ERROR_SHAPE, "[9:5]");
+    check_refused(env, "procedural:shapes3d[0:480001]", NULL, ENCDIFF_ERROR_SHAPE, "480000");
+    static const char *const malformed[] = {"[1]", "[a:b]", "[-1:5]", "[1:2:3]", "[99999999999999999999:]", "[]"};
+    for (size_t i = 0; i < ED_COUNT(malformed); i++) {
+        char source[80];
+        snprintf(source, sizeof source, "procedural:shapes3d%s", malformed[i]);
+        check_refused(env, source, NULL, ENCDIFF_ERROR_ARGUMENT, "[begin:end]");
+    }
+    ed_dataset_free(env, all);
+    workplace_close(&w);
+}
+
+static void split_and_shuffle_are_partitions(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d[1000:2000]", NULL), *first, *second, *mixed, *same, *none[2];
+    CHECK_EQUAL(ed_dataset_split(env, set, 300, 7, &first, &second), ENCDIFF_OK);
+    CHECK_EQUAL(ed_dataset_shuffle(env, set, 3, &mixed), ENCDIFF_OK);
+    CHECK_EQUAL(ed_dataset_shuffle(env, set, 3, &same), ENCDIFF_OK);
+    CHECK(info_of(first).size == 300 && info_of(second).size == 700 && info_of(mixed).size == 1000);
+    static int seen[2][1000];
+    int64_t last = -1, moved = 0;
+    for (int64_t i = 0; i < 1000; i++) {
+        int32_t labels[6], again[6];
+        int64_t from;
+        ed_dataset *part = i < 300 ? first : second;
+        CHECK_EQUAL(ed_dataset_labels(env, part, 1, (int64_t[]){i < 300 ? i : i - 300}, labels), ENCDIFF_OK);
+        CHECK_EQUAL(ed_dataset_find(env, set, labels, &from), ENCDIFF_OK);
+        if (i == 300) last = -1;
+        CHECK(from > last); /* parts keep the order */
+        last = from;
+        seen[0][from]++;
+        CHECK_EQUAL(ed_dataset_labels(env, mixed, 1, &i, labels), ENCDIFF_OK);
+        CHECK_EQUAL(ed_dataset_labels(env, same, 1, &i, again), ENCDIFF_OK);
+        CHECK(memcmp(labels, again, sizeof labels) == 0);
+        CHECK_EQUAL(ed_dataset_find(env, set, labels, &from), ENCDIFF_OK);
+        moved += from != i;
+        seen[1][from]++;
+    }
+    for (int i = 0; i < 1000; i++) CHECK(seen[0][i] == 1 && seen[1][i] == 1);
+    CHECK(moved > 900);
+    CHECK_EQUAL(ed_dataset_split(env, set, 1000, 7, &none[0], &none[1]), ENCDIFF_ERROR_ARGUMENT);
+    ed_dataset_free(env, set); /* views hold what they need */
+    uint8_t pixels[PIXELS];
+    CHECK_EQUAL(ed_dataset_read(env, first, 1, (int64_t[]){0}, pixels), ENCDIFF_OK);
+    ed_dataset_free(env, first);
+    ed_dataset_free(env, second);
+    ed_dataset_free(env, mixed);
+    ed_dataset_free(env, same);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static void memory_formats_hold_the_same_images(void)
+{
+    enum { N = 3, H = 40, W = 33, COUNT = N * H * W * 3 };
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *u8 = malloc(COUNT), *back = malloc(COUNT);
+    float *nhwc = malloc(COUNT * 4), *nchw = malloc(COUNT * 4), *floats = malloc(COUNT * 4);
+    for (int i = 0; i < COUNT; i++) u8[i] = (uint8_t)(i * 7 % 251);
+    ed_pixels_to_f32(u8, COUNT, nhwc);
+    for (int i = 0; i < N; i++) ed_pixels_separate(nhwc + i * H * W * 3, H * W, nchw + i * H * W * 3);
+    ed_dataset_arrays arrays[3] = {{.u8 = u8}, {.f32 = nhwc}, {.f32 = nchw, .planar = true}};
+    for (int a = 0; a < 3; a++) {
+        ed_dataset *set;
+        arrays[a].n = N, arrays[a].height = H, arrays[a].width = W;
+        if (!CHECK_EQUAL(ed_dataset_from_arrays(env, &arrays[a], &set), ENCDIFF_OK)) continue;
+        CHECK_EQUAL(info_of(set).exact, a > 0);
+        CHECK_EQUAL(ed_dataset_read(env, set, N, (int64_t[]){0, 1, 2}, back), ENCDIFF_OK);
+        CHECK(memcmp(back, u8, COUNT) == 0);
+        CHECK_EQUAL(ed_dataset_read_f32(env, set, N, (int64_t[]){0, 1, 2}, floats), ENCDIFF_OK);
+        CHECK(memcmp(floats, nhwc, COUNT * 4) == 0);
+        CHECK_EQUAL(ed_dataset_labels(env, set, 1, (int64_t[]){0}, (int32_t[]){0}), ENCDIFF_ERROR_UNSUPPORTED);
+        ed_dataset_free(env, set);
+    }
+    nchw[2 * H * W * 3 + 5] = NAN;
+    ed_dataset *set;
+    CHECK_EQUAL(ed_dataset_from_arrays(env, &arrays[2], &set), ENCDIFF_OK);
+    CHECK_EQUAL(ed_dataset_read(env, set, 2, (int64_t[]){0, 2}, back), ENCDIFF_ERROR_NUMERIC);
+    CHECK(strstr(env->message, "image 2") != NULL);
+    ed_dataset_free(env, set);
+    arrays[0].n = 0;
+    CHECK_EQUAL(ed_dataset_from_arrays(env, &arrays[0], &set), ENCDIFF_ERROR_SHAPE);
+    free(u8), free(back), free(nhwc), free(nchw), free(floats);
+    workplace_close(&w);
+}
+
+static void labels_in_memory_are_checked_and_found(void)
+{
+    static const uint8_t pixels[6 * 3];
+    static const int32_t labels[12] = {0, 0, 0, 1, 1, 0, 1, 1, 2, 0, 2, 1}, wrong[12] = {0, 0, 0, 9};
+    static const int32_t sizes[2] = {3, 2};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set;
+    ed_dataset_arrays arrays = {.u8 = pixels, .n = 6, .height = 1, .width = 1, .factors = 2, .labels = labels};
+    if (CHECK_EQUAL(ed_dataset_from_arrays(env, &arrays, &set), ENCDIFF_OK)) {
+        int64_t index;
+        ed_dataset_info info = info_of(set);
+        CHECK(info.complete && info.factor_sizes[0] == 3 && info.factor_sizes[1] == 2);
+        CHECK_TEXT(info.factor_names[1], "factor 1");
+        CHECK_EQUAL(ed_dataset_find(env, set, (int32_t[]){2, 1}, &index), ENCDIFF_OK);
+        CHECK_EQUAL(index, 5);
+        ed_dataset_free(env, set);
+    }
+    arrays.labels = wrong;
+    arrays.factor_sizes = sizes;
+    CHECK_EQUAL(ed_dataset_from_arrays(env, &arrays, &set), ENCDIFF_ERROR_ARGUMENT);
+    arrays.factor_sizes = NULL;
+    if (CHECK_EQUAL(ed_dataset_from_arrays(env, &arrays, &set), ENCDIFF_OK)) {
+        int64_t index;
+        CHECK(!info_of(set).complete);
+        CHECK_EQUAL(ed_dataset_find(env, set, (int32_t[]){0, 9}, &index), ENCDIFF_OK);
+        CHECK_EQUAL(index, 1);
+        CHECK_EQUAL(ed_dataset_find(env, set, (int32_t[]){0, 5}, &index), ENCDIFF_ERROR_NOT_FOUND);
+        ed_dataset_free(env, set);
+    }
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- files */
+
+enum { SAVED = 130 }; /* two blocks and a bit */
+
+static void check_same(ed_env *env, const char *path, const char *source, int factors)
+{
+    ed_dataset *a = open_set(env, path, NULL), *b = open_set(env, source, NULL);
+    if (!a || !b) return;
+    ed_dataset_info info = info_of(a);
+    CHECK(info.size == SAVED && info.height == 64 && info.width == 64);
+    CHECK_EQUAL(info.factors, factors);
+    uint8_t *pixels = malloc(2 * 16 * PIXELS);
+    for (int64_t first = 0; first < SAVED; first += 16) {
+        int64_t indices[16];
+        int32_t labels[2][16 * 6];
+        /* here and there, with repeats */
+        for (int64_t i = 0; i < 16; i++) indices[i] = ((first + i / 2) * 37) % SAVED;
+        CHECK_EQUAL(ed_dataset_read(env, a, 16, indices, pixels), ENCDIFF_OK);
+        CHECK_EQUAL(ed_dataset_read(env, b, 16, indices, pixels + 16 * PIXELS), ENCDIFF_OK);
+        CHECK(memcmp(pixels, pixels + 16 * PIXELS, 16 * PIXELS) == 0);
+        if (!factors) continue;
+        CHECK_EQUAL(ed_dataset_labels(env, a, 16, indices, labels[0]), ENCDIFF_OK);
+        CHECK_EQUAL(ed_dataset_labels(env, b, 16, indices, labels[1]), ENCDIFF_OK);
+        CHECK(memcmp(labels[0], labels[1], sizeof labels[0]) == 0);
+    }
+    free(pixels);
+    ed_dataset_free(env, a);
+    ed_dataset_free(env, b);
+}
+
+static int count_progress(void *user, int64_t done, int64_t total)
+{
+    int64_t *calls = user;
+    CHECK(done > 0 && done <= total && total == SAVED);
+    return ++*calls == 2 && total < 0;
+}
+
+static int stop_at_once(void *user, int64_t done, int64_t total) { return (void)user, (void)done, (void)total, 1; }
+
+static const char saved_source[] = "procedural:shapes3d[240000:240130]";
+
+static void saved_sets_are_what_they_were(void)
+{
+    static const char *const names[] = {"a.h5", "a.npz"};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    for (int i = 0; i < 4; i++) {
+        ed_dataset *set = open_set(env, saved_source, NULL);
+        int64_t calls = 0;
+        const char *path = in_folder(&w, names[i % 2]);
+        CHECK_EQUAL(ed_dataset_save(env, set, path, i / 2 * 4, count_progress, &calls), ENCDIFF_OK);
+        CHECK_EQUAL(calls, 3);
+        CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+        check_same(env, path, saved_source, 6);
+        ed_dataset *back = open_set(env, path, NULL);
+        CHECK_TEXT(info_of(back).factor_names[3], "scale"); /* though not all of its values occur */
+        CHECK_EQUAL(info_of(back).factor_sizes[0], 10);
+        ed_dataset_free(env, back);
+        ed_dataset_free(env, set);
+    }
+    workplace_close(&w);
+}
+
+static void a_stopped_save_keeps_the_old_file(void)
+{
+    static const char *const names[] = {"a.h5", "a.npz"};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, saved_source, NULL);
+    for (int i = 0; i < 2; i++) {
+        const char *path = in_folder(&w, names[i]);
+        put_file(path, "old", 3);
+        CHECK_EQUAL(ed_dataset_save(env, set, path, -1, stop_at_once, NULL), ENCDIFF_CANCELLED);
+        struct stat info;
+        CHECK(stat(path, &info) == 0 && info.st_size == 3);
+        CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    }
+    CHECK_EQUAL(ed_dataset_save(env, set, "/nonexistent/a.h5", -1, NULL, NULL), ENCDIFF_ERROR_IO);
+    CHECK_EQUAL(ed_dataset_save(env, set, in_folder(&w, "a.zip"), -1, NULL, NULL), ENCDIFF_ERROR_ARGUMENT);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+static void truncated_h5_and_npz_are_refused(void)
+{
+    static const char *const names[] = {"a.h5", "a.npz"};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d[0:4]", NULL);
+    for (int i = 0; i < 2; i++) {
+        char *data;
+        size_t size;
+        CHECK_EQUAL(ed_dataset_save(env, set, in_folder(&w, names[i]), 4, NULL, NULL), ENCDIFF_OK);
+        if (!CHECK_EQUAL(ed_read_file(env, w.path, 1 << 24, &data, &size), ENCDIFF_OK)) continue;
+        for (size_t n = 0; n < size; n += 1 + n / 40) {
+            ed_dataset *cut = NULL;
+            put_file(w.path, data, n);
+            encdiff_status status = ed_dataset_open(env, w.path, NULL, &cut);
+            CHECK_THAT(status == ENCDIFF_ERROR_FORMAT, "%s cut to %zu of %zu bytes: %d", names[i], n, size, status);
+            ed_dataset_free(env, cut);
+        }
+        ed_free(env, data);
+    }
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- foreign HDF5 files */
+
+static void put_h5(hid_t file, const char *name, hid_t type, int rank, const hsize_t *dim, const hsize_t *chunk,
+                   const void *data)
+{
+    hid_t space = H5Screate_simple(rank, dim, NULL), properties = H5Pcreate(H5P_DATASET_CREATE);
+    if (chunk) {
+        H5Pset_chunk(properties, rank, chunk);
+        H5Pset_shuffle(properties);
+        H5Pset_deflate(properties, 1);
+    }
+    hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    if (data) CHECK(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+    H5Dclose(set);
+    H5Pclose(properties);
+    H5Sclose(space);
+}
+
+static uint8_t *read_saved(ed_env *env)
+{
+    uint8_t *pixels = malloc(SAVED * PIXELS);
+    int64_t indices[SAVED];
+    ed_dataset *set = open_set(env, saved_source, NULL);
+    for (int64_t i = 0; i < SAVED; i++) indices[i] = i;
+    CHECK_EQUAL(ed_dataset_read(env, set, SAVED, indices, pixels), ENCDIFF_OK);
+    ed_dataset_free(env, set);
+    return pixels;
+}
+
+/* As h5py chunks by itself: an image is scattered over many chunks, which hold pieces of many images. */
+static void scattered_chunks_read_right(void)
+{
+    static const hsize_t dim[4] = {SAVED, 64, 64, 3}, chunk[4] = {65, 16, 16, 1};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t *pixels = read_saved(env);
+    hid_t file = H5Fcreate(in_folder(&w, "a.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    put_h5(file, "pictures", H5T_NATIVE_UINT8, 4, dim, chunk, pixels);
+    H5Fclose(file);
+    check_same(env, w.path, saved_source, 0);
+    free(pixels);
+    workplace_close(&w);
+}
+
+static void other_label_types_become_classes(void)
+{
+    static const hsize_t dim[4] = {6, 2, 2, 3}, rows[2] = {6, 2}, row[1] = {6};
+    static const uint8_t pixels[6 * 12];
+    static const int16_t integers[12] = {-5, 100, 7, 100, -5, 300, 7, 300, 9, 100, 9, 300};
+    static const float single[6] = {0.5f, 0.25f, 0.5f, 0.75f, 0.5f, 0.25f};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    int32_t labels[12];
+    hid_t file = H5Fcreate(in_folder(&w, "a.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    put_h5(file, "images", H5T_NATIVE_UINT8, 4, dim, NULL, pixels);
+    put_h5(file, "labels", H5T_NATIVE_SHORT, 2, rows, NULL, integers);
+    H5Fclose(file);
+    ed_dataset *set = open_set(env, w.path, NULL);
+    CHECK_EQUAL(ed_dataset_labels(env, set, 6, (int64_t[]){0, 1, 2, 3, 4, 5}, labels), ENCDIFF_OK);
+    static const int32_t wanted[12] = {0, 0, 1, 0, 0, 1, 1, 1, 2, 0, 2, 1};
+    CHECK(memcmp(labels, wanted, sizeof wanted) == 0);
+    CHECK(info_of(set).complete && info_of(set).factor_sizes[0] == 3);
+    ed_dataset_free(env, set);
+    file = H5Fcreate(w.path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    put_h5(file, "images", H5T_NATIVE_UINT8, 4, dim, NULL, pixels);
+    put_h5(file, "labels", H5T_NATIVE_FLOAT, 1, row, NULL, single);
+    H5Fclose(file);
+    set = open_set(env, w.path, NULL);
+    CHECK(info_of(set).factors == 1 && info_of(set).factor_sizes[0] == 3);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+static void unsuitable_h5_files_are_refused(void)
+{
+    static const hsize_t good[4] = {2, 2, 2, 3}, grey[4] = {2, 2, 2, 1}, flat[3] = {2, 2, 3},
+                         huge[4] = {1u << 30, 64, 64, 3};
+    static const hsize_t chunk[4] = {1, 64, 64, 3}, three[2] = {3, 1}, two[2] = {2, 1};
+    static const uint8_t pixels[24];
+    static const double values[3] = {0, NAN, 1};
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    for (int i = 0; i < 7; i++) {
+        hid_t file = H5Fcreate(in_folder(&w, "a.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        if (i == 0) put_h5(file, "images", H5T_NATIVE_UINT8, 4, grey, NULL, pixels);
+        if (i == 1) put_h5(file, "images", H5T_NATIVE_UINT8, 3, flat, NULL, pixels);
+        if (i == 2) put_h5(file, "images", H5T_NATIVE_SCHAR, 4, good, NULL, pixels);
+        if (i == 3) put_h5(file, "images", H5T_NATIVE_UINT8, 4, huge, chunk, NULL);
+        if (i >= 4 && i < 6) put_h5(file, "images", H5T_NATIVE_UINT8, 4, good, NULL, pixels);
+        if (i == 4) put_h5(file, "labels", H5T_NATIVE_DOUBLE, 2, three, NULL, values);
+        if (i == 5) put_h5(file, "labels", H5T_NATIVE_DOUBLE, 2, two, NULL, values);
+        if (i == 6) H5Lcreate_external("/etc/other.h5", "images", file, "images", H5P_DEFAULT, H5P_DEFAULT);
+        H5Fclose(file);
+        check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT,
+                      i == 3   ? "never written"
+                      : i == 4 ? "labels are not"
+                      : i == 5 ? "not a number"
+                      : i == 6 ? "no images"
+                               : "u8 [n][height][width][3]");
+    }
+    workplace_close(&w);
+}
+
+/* The host's HDF5 error printing is left as it was. */
+static void the_hosts_error_handler_is_kept(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    H5E_auto2_t before, after;
+    void *data;
+    H5Eget_auto2(H5E_DEFAULT, &before, &data);
+    put_file(in_folder(&w, "a.h5"), "\x89HDF\r\n\x1a\n and nothing", 20);
+    check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT, "cannot be opened");
+    H5Eget_auto2(H5E_DEFAULT, &after, &data);
+    CHECK(before == after);
+    workplace_close(&w);
+}
+
+typedef struct worker {
+    workplace *place;
+    ed_dataset *set;
+    uint64_t hash;
+    encdiff_status status;
+} worker;
+
+static void *read_in_thread(void *argument)
+{
+    worker *job = argument;
+    ed_env env;
+    uint8_t *pixels = malloc(8 * PIXELS);
+    ed_env_child(&env, &job->place->env);
+    job->hash = 14695981039346656037u;
+    for (int64_t i = 0; i < 40 && job->status == ENCDIFF_OK; i++) {
+        int64_t indices[8];
+        for (int64_t k = 0; k < 8; k++) indices[k] = (i * 61 + k * 29) % SAVED;
+        job->status = ed_dataset_read(&env, job->set, 8, indices, pixels);
+        job->hash = hash_bytes(job->hash, pixels, 8 * PIXELS);
+    }
+    free(pixels);
+    return NULL;
+}
+
+static void threads_read_one_set_at_once(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, saved_source, NULL);
+    CHECK_EQUAL(ed_dataset_save(env, set, in_folder(&w, "a.h5"), 1, NULL, NULL), ENCDIFF_OK);
+    ed_dataset *stored = open_set(env, w.path, NULL);
+    worker jobs[4] = {{&w, set, 0, 0}, {&w, set, 0, 0}, {&w, stored, 0, 0}, {&w, stored, 0, 0}};
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) CHECK_EQUAL(pthread_create(&threads[i], NULL, read_in_thread, &jobs[i]), 0);
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++) CHECK(jobs[i].status == ENCDIFF_OK && jobs[i].hash == jobs[0].hash);
+    ed_dataset_free(env, set);
+    ed_dataset_free(env, stored);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- arrays */
+
+static void arrays_of_images_are_told_apart_by_type_and_shape(void)
+{
+    enum { N = 2, H = 5, W = 4, COUNT = N * H * W * 3 };
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    uint8_t u8[COUNT], back[COUNT];
+    float nhwc[COUNT], nchw[COUNT], floats[COUNT];
+    for (int i = 0; i < COUNT; i++) u8[i] = (uint8_t)(i * 5);
+    ed_pixels_to_f32(u8, COUNT, nhwc);
+    for (int i = 0; i < N; i++) ed_pixels_separate(nhwc + i * H * W * 3, H * W, nchw + i * H * W * 3);
+    ed_array arrays[] = {{ED_U8, 4, {N, H, W, 3}, COUNT, u8},
+                         {ED_F32, 4, {N, H, W, 3}, COUNT, nhwc},
+                         {ED_F32, 4, {N, 3, H, W}, COUNT, nchw}};
+    for (int a = 0; a < 3; a++) {
+        CHECK_EQUAL(ed_array_write(env, in_folder(&w, "a.npy"), &arrays[a]), ENCDIFF_OK);
+        ed_dataset *set = open_set(env, w.path, NULL);
+        if (!set) continue;
+        ed_dataset_info info = info_of(set);
+        CHECK(info.size == N && info.height == H && info.width == W && info.exact == (a > 0));
+        CHECK_EQUAL(ed_dataset_read(env, set, N, (int64_t[]){0, 1}, back), ENCDIFF_OK);
+        CHECK(memcmp(back, u8, COUNT) == 0);
+        CHECK_EQUAL(ed_dataset_read_f32(env, set, N, (int64_t[]){0, 1}, floats), ENCDIFF_OK);
+        CHECK(memcmp(floats, nhwc, sizeof floats) == 0);
+        ed_dataset_free(env, set);
+    }
+    ed_array wrong[] = {{ED_U8, 3, {N * H, W, 3}, COUNT, u8},
+                        {ED_F64, 4, {1, 2, 2, 3}, 12, nhwc},
+                        {ED_U8, 4, {0, H, W, 3}, 0, u8},
+                        {ED_F32, 4, {N, H, 3, W}, COUNT, nhwc}};
+    for (size_t a = 0; a < ED_COUNT(wrong); a++) {
+        CHECK_EQUAL(ed_array_write(env, in_folder(&w, "a.npy"), &wrong[a]), ENCDIFF_OK);
+        check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT, "expected images");
+    }
+    nhwc[7] = 200;
+    CHECK_EQUAL(ed_array_write(env, w.path, &arrays[1]), ENCDIFF_OK);
+    check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT, "[-1, 1]");
+    nhwc[7] = NAN;
+    CHECK_EQUAL(ed_array_write(env, w.path, &arrays[1]), ENCDIFF_OK);
+    ed_dataset *set = open_set(env, w.path, NULL);
+    CHECK_EQUAL(ed_dataset_read(env, set, 1, (int64_t[]){0}, back), ENCDIFF_ERROR_NUMERIC);
+    CHECK_EQUAL(ed_dataset_read(env, set, 1, (int64_t[]){1}, back), ENCDIFF_OK);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- folders */
+
+static void put_picture(ed_env *env, workplace *w, const char *name, uint8_t value, int height, int width)
+{
+    uint8_t *rgb = malloc((size_t)(height * width * 3));
+    memset(rgb, value, (size_t)(height * width * 3));
+    CHECK_EQUAL(ed_png_write(env, in_folder(w, name), rgb, height, width, 1), ENCDIFF_OK);
+    free(rgb);
+}
+
+static void folders_are_read_in_the_order_of_their_paths(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    CHECK_EQUAL(mkdir(in_folder(&w, "b"), 0700), 0);
+    CHECK_EQUAL(symlink(".", in_folder(&w, "b/loop")), 0);
+    put_picture(env, &w, "c.png", 30, 8, 8);
+    put_picture(env, &w, "a.PNG", 10, 8, 8);
+    put_picture(env, &w, "b/x.png", 20, 8, 8);
+    put_picture(env, &w, ".hidden.png", 99, 8, 8);
+    put_file(in_folder(&w, "notes.txt"), "x", 1);
+    for (uint64_t cache = 1; cache < 1000000; cache *= 700) { /* none, some, all */
+        ed_dataset *set = open_set(env, w.folder, &(ed_dataset_options){.cache_bytes = cache});
+        uint8_t pixels[4][192];
+        if (!set) break;
+        CHECK_EQUAL(info_of(set).size, 3);
+        CHECK_TEXT(info_of(set).format, "folder");
+        for (int i = 0; i < 2; i++) {
+            CHECK_EQUAL(ed_dataset_read(env, set, 4, (int64_t[]){2, 0, 1, 2}, pixels[0]), ENCDIFF_OK);
+            CHECK(pixels[0][0] == 30 && pixels[1][191] == 10 && pixels[2][5] == 20 && pixels[3][0] == 30);
+        }
+        ed_dataset_free(env, set);
+    }
+    workplace_close(&w);
+}
+
+static void folders_of_several_sizes_need_one(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    put_picture(env, &w, "a.png", 10, 8, 8);
+    put_picture(env, &w, "b.png", 20, 8, 12);
+    check_refused(env, w.folder, NULL, ENCDIFF_ERROR_SHAPE, "12 x 8");
+    ed_dataset *set = open_set(env, w.folder, &(ed_dataset_options){.height = 6, .crop = true});
+    uint8_t pixels[2 * 6 * 6 * 3];
+    CHECK_EQUAL(ed_dataset_read(env, set, 2, (int64_t[]){0, 1}, pixels), ENCDIFF_OK);
+    CHECK(pixels[0] == 10 && pixels[107] == 10 && pixels[108] == 20 && pixels[215] == 20);
+    ed_dataset_free(env, set);
+    put_file(in_folder(&w, "b.png"), "\x89PNG\r\n\x1a\n....", 12);
+    set = open_set(env, w.folder, &(ed_dataset_options){.height = 6});
+    CHECK_EQUAL(ed_dataset_read(env, set, 2, (int64_t[]){0, 1}, pixels), ENCDIFF_ERROR_FORMAT);
+    CHECK(strstr(env->message, "b.png") != NULL);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+    workplace_open(&w);
+    check_refused(env, w.folder, NULL, ENCDIFF_ERROR_FORMAT, "no .png");
+    workplace_close(&w);
+}
+
+static void resizing_is_pillows(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *whole = open_set(env, "procedural:shapes3d", NULL),
+               *small = open_set(env, "procedural:shapes3d",
+                                 &(ed_dataset_options){.height = 32, .width = 24, .crop = true});
+    uint8_t full[PIXELS], got[32 * 24 * 3], wanted[32 * 24 * 3];
+    int64_t index = 77777;
+    CHECK_EQUAL(ed_dataset_read(env, whole, 1, &index, full), ENCDIFF_OK);
+    CHECK_EQUAL(ed_dataset_read(env, small, 1, &index, got), ENCDIFF_OK);
+    ed_window window = {full, 64, 0, 8, 64, 48};
+    CHECK_EQUAL(ed_resize(env, &window, ED_FILTER_BICUBIC, 32, 24, wanted), ENCDIFF_OK);
+    CHECK(memcmp(got, wanted, sizeof got) == 0);
+    CHECK(info_of(small).height == 32 && info_of(small).width == 24 && info_of(small).factors == 6);
+    ed_dataset_free(env, whole);
+    ed_dataset_free(env, small);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- loader */
+
+static void batches_follow_the_order_and_resume(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d[0:100]", NULL);
+    uint8_t pixels[PIXELS];
+    uint64_t hashes[2][20];
+    for (int round = 0; round < 4; round++) {
+        /* one thread, three, resumed in the middle, as floats */
+        ed_loader_options o = {
+            .batch = 7, .threads = round == 1 ? 3 : 1, .seed = 5, .labels = true, .cursor = round == 2 ? 70 : 0};
+        ed_loader *loader;
+        o.floats = round == 3;
+        if (!CHECK_EQUAL(ed_loader_create(env, set, &o, &loader), ENCDIFF_OK)) continue;
+        for (int b = round == 2 ? 10 : 0; b < 20; b++) { /* past the end of the first epoch, within a batch */
+            ed_batch batch;
+            if (!CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_OK)) break;
+            CHECK_EQUAL(batch.cursor, 7 * (b + 1));
+            CHECK_EQUAL(ed_loader_cursor(loader), batch.cursor);
+            for (int i = 0; i < 7; i++) {
+                int32_t labels[6];
+                CHECK_EQUAL(batch.indices[i], ed_loader_index(5, (uint64_t)(7 * b + i), 100));
+                CHECK_EQUAL(ed_dataset_labels(env, set, 1, &batch.indices[i], labels), ENCDIFF_OK);
+                CHECK(memcmp(labels, batch.labels + 6 * i, sizeof labels) == 0);
+            }
+            CHECK_EQUAL(ed_dataset_read(env, set, 1, &batch.indices[6], pixels), ENCDIFF_OK);
+            if (round == 3) {
+                CHECK(batch.floats[6 * PIXELS + 100] == (float)pixels[100] / 127.5f - 1);
+                continue;
+            }
+            CHECK(memcmp(pixels, batch.images + 6 * PIXELS, PIXELS) == 0);
+            hashes[round > 0][b] = hash_bytes(1, batch.images, 7 * PIXELS);
+            if (round) CHECK(hashes[0][b] == hashes[1][b]);
+        }
+        ed_loader_free(env, loader);
+    }
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+static void every_epoch_has_every_image_once(void)
+{
+    int seen[100];
+    int64_t same = 0;
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+        memset(seen, 0, sizeof seen);
+        for (uint64_t i = 0; i < 100; i++) {
+            seen[ed_loader_index(9, epoch * 100 + i, 100)]++;
+            same += ed_loader_index(9, epoch * 100 + i, 100) == ed_loader_index(9, i, 100);
+        }
+        for (int i = 0; i < 100; i++) CHECK_EQUAL(seen[i], 1);
+    }
+    CHECK(same < 100 + 2 * 20); /* the epochs' orders differ */
+}
+
+static void loading_allocates_nothing_and_reports_waiting(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, saved_source, NULL), *mixed;
+    CHECK_EQUAL(ed_dataset_save(env, set, in_folder(&w, "a.h5"), 1, NULL, NULL), ENCDIFF_OK);
+    ed_dataset_free(env, set);
+    set = open_set(env, w.path, NULL);
+    CHECK_EQUAL(ed_dataset_shuffle(env, set, 1, &mixed), ENCDIFF_OK);
+    ed_loader *loader;
+    CHECK_EQUAL(ed_loader_create(env, mixed, &(ed_loader_options){.batch = 16, .depth = 3}, &loader), ENCDIFF_OK);
+    size_t calls = atomic_load(&w.memory.calls);
+    double waited = 0;
+    for (int b = 0; b < 30; b++) {
+        ed_batch batch;
+        CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_OK);
+        waited += batch.waited;
+        if (b == 20) usleep(200000); /* the readers get ahead */
+        if (b == 21 || b == 22) CHECK_NEAR(batch.waited, 0, 0, "it was ready");
+    }
+    CHECK_EQUAL(atomic_load(&w.memory.calls), calls);
+    CHECK_NEAR(ed_loader_waited(loader), waited, 1e-9, "sums in another order");
+    ed_loader_free(env, loader);
+    ed_dataset_free(env, mixed);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+static void errors_travel_to_the_caller_in_their_turn(void)
+{
+    enum { N = 40 };
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    float *pixels = calloc(N * 12, sizeof *pixels);
+    pixels[25 * 12 + 3] = NAN;
+    ed_dataset *set;
+    ed_loader *loader;
+    ed_batch batch;
+    CHECK_EQUAL(ed_dataset_from_arrays(env, &(ed_dataset_arrays){.f32 = pixels, .n = N, .height = 2, .width = 2}, &set),
+                ENCDIFF_OK);
+    ed_loader_options o = {.batch = 10, .in_order = true};
+    CHECK_EQUAL(ed_loader_create(env, set, &o, &loader), ENCDIFF_OK);
+    CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_OK);
+    CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_ERROR_NUMERIC);
+        CHECK(strstr(env->message, "image 25") != NULL);
+        CHECK_EQUAL(ed_loader_cursor(loader), 20);
+    }
+    ed_loader_free(env, loader);
+    CHECK_EQUAL(ed_loader_create(env, set, &(ed_loader_options){.batch = 0}, &loader), ENCDIFF_ERROR_ARGUMENT);
+    CHECK_EQUAL(ed_loader_create(env, set, &(ed_loader_options){.batch = 1, .labels = true}, &loader),
+                ENCDIFF_ERROR_UNSUPPORTED);
+    CHECK_EQUAL(ed_loader_create(env, set, &(ed_loader_options){.batch = INT32_MAX, .depth = 2}, &loader),
+                ENCDIFF_ERROR_OUT_OF_MEMORY);
+    ed_dataset_free(env, set);
+    free(pixels);
+    workplace_close(&w);
+}
+
+static void a_loader_can_be_freed_at_any_time(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, "procedural:shapes3d", NULL);
+    for (int i = 0; i < 20; i++) {
+        ed_loader *loader;
+        ed_batch batch;
+        CHECK_EQUAL(
+            ed_loader_create(env, set, &(ed_loader_options){.batch = 4, .depth = 2, .threads = 1 + i % 3}, &loader),
+            ENCDIFF_OK);
+        for (int k = 0; k < i % 4; k++) CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_OK);
+        ed_loader_free(env, loader);
+    }
+    ed_loader_free(env, NULL);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+/* ---------------------------------------------------------------- out of memory */
+
+static encdiff_status open_and_load(ed_env *env, void *user)
+{
+    ed_dataset *set, *first = NULL, *second = NULL, *mixed = NULL;
+    ed_loader *loader = NULL;
+    uint8_t pixels[PIXELS];
+    ED_TRY(ed_dataset_open(env, user, NULL, &set));
+    encdiff_status status = ed_dataset_split(env, set, 1, 3, &first, &second);
+    if (status == ENCDIFF_OK) status = ed_dataset_shuffle(env, second, 1, &mixed);
+    if (status == ENCDIFF_OK) status = ed_loader_create(env, mixed, &(ed_loader_options){.batch = 2}, &loader);
+    if (status == ENCDIFF_OK) status = ed_dataset_read(env, mixed, 1, (int64_t[]){0}, pixels);
+    ed_loader_free(env, loader);
+    ed_dataset_free(env, mixed);
+    ed_dataset_free(env, first);
+    ed_dataset_free(env, second);
+    ed_dataset_free(env, set);
+    return status;
+}
+
+static encdiff_status save_both(ed_env *env, void *user)
+{
+    workplace *w = user;
+    ed_dataset *set;
+    ED_TRY(ed_dataset_open(env, "procedural:shapes3d[0:3]", NULL, &set));
+    encdiff_status status = ed_dataset_save(env, set, in_folder(w, "s.h5"), 4, NULL, NULL);
+    if (status == ENCDIFF_OK) status = ed_dataset_save(env, set, in_folder(w, "s.npz"), 4, NULL, NULL);
+    ed_dataset_free(env, set);
+    return status;
+}
+
+static void datasets_without_memory_leave_nothing(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    char source[200];
+    try_without_memory(&w, save_both, &w);
+    CHECK_EQUAL(count_files(w.folder, "tmp"), 0);
+    try_without_memory(&w, open_and_load, (void *)(uintptr_t)in_folder(&w, "s.h5"));
+    try_without_memory(&w, open_and_load, (void *)(uintptr_t)in_folder(&w, "s.npz"));
+    snprintf(source, sizeof source, "%s/pictures", w.folder);
+    CHECK_EQUAL(mkdir(source, 0700), 0);
+    put_picture(env, &w, "pictures/a.png", 1, 64, 64);
+    put_picture(env, &w, "pictures/b.png", 2, 64, 64);
+    try_without_memory(&w, open_and_load, source);
+    snprintf(source, sizeof source, "procedural:shapes3d[3:8]");
+    try_without_memory(&w, open_and_load, source);
+    workplace_close(&w);
+}
+
+int main(int argc, char **argv)
+{
+    static const test_case cases[] = {
+        TEST(shapes3d_counts_its_factors_as_the_published_file),
+        TEST(shapes3d_renders_the_same_bytes_everywhere),
+        TEST(each_factor_changes_its_part_of_the_picture),
+        TEST(unknown_sources_are_refused),
+        TEST(ranges_are_taken_from_the_source),
+        TEST(split_and_shuffle_are_partitions),
+        TEST(memory_formats_hold_the_same_images),
+        TEST(labels_in_memory_are_checked_and_found),
+        TEST(saved_sets_are_what_they_were),
+        TEST(a_stopped_save_keeps_the_old_file),
+        TEST(truncated_h5_and_npz_are_refused),
+        TEST(scattered_chunks_read_right),
+        TEST(other_label_types_become_classes),
+        TEST(unsuitable_h5_files_are_refused),
+        TEST(the_hosts_error_handler_is_kept),
+        TEST(threads_read_one_set_at_once),
+        TEST(arrays_of_images_are_told_apart_by_type_and_shape),
+        TEST(folders_are_read_in_the_order_of_their_paths),
+        TEST(folders_of_several_sizes_need_one),
+        TEST(resizing_is_pillows),
+        TEST(batches_follow_the_order_and_resume),
+        TEST(every_epoch_has_every_image_once),
+        TEST(loading_allocates_nothing_and_reports_waiting),
+        TEST(errors_travel_to_the_caller_in_their_turn),
+        TEST(a_loader_can_be_freed_at_any_time),
+        TEST(datasets_without_memory_leave_nothing),
+    };
+    return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}
