@@ -310,7 +310,7 @@ static encdiff_status receive_bytes(ed_env *env, void *user, const uint8_t *data
 
 static encdiff_status extract(ed_env *env, const ed_zip *zip, const ed_zip_member *m, uint64_t want, target *t)
 {
-    uint64_t offset;
+    uint64_t offset = 0;
     ED_TRY(content_offset(env, zip, m, &offset));
     ED_TRY(m->deflated ? inflate_member(env, zip, m, offset, want, receive_bytes, t)
                        : copy_stored(env, zip, offset, want, receive_bytes, t));
@@ -364,7 +364,7 @@ static encdiff_status inflate_to_file(ed_env *env, const ed_zip *zip, const ed_z
 encdiff_status ed_zip_source(ed_env *env, const ed_zip *zip, const ed_zip_member *member, uint64_t memory_limit,
                              ed_source *out)
 {
-    uint64_t offset;
+    uint64_t offset = 0;
     *out = (ed_source){0};
     if (member->deflated && member->size <= memory_limit) return inflate_to_memory(env, zip, member, out);
     if (member->deflated) return inflate_to_file(env, zip, member, out);
