@@ -50,4 +50,19 @@ configure() {
   fi
 }
 
-compile() { "$(find_ninja)" -C "$1"; }
+# compile BUILD [OPTION OF ninja]...
+compile() {
+  local dir=$1
+  shift
+  "$(find_ninja)" -C "$dir" "$@"
+}
+
+# Python of the packages: where the first python3 on the PATH lacks the modules that the tests use and the system's
+# has them (pyenv, conda), the system's comes first.
+prefer_python_with_modules() {
+  local modules="import numpy, h5py, PIL"
+  if python3 -c "$modules" 2>/dev/null || ! /usr/bin/python3 -c "$modules" 2>/dev/null; then return 0; fi
+  mkdir -p "$tools/bin"
+  ln -sf /usr/bin/python3 "$tools/bin/python3"
+  export PATH="$tools/bin:$PATH"
+}

@@ -30,6 +30,8 @@ stop() {
 
 "$root/scripts/dependencies.sh" --tests || stop "the tests' packages are not there" "the message above names them"
 
+prefer_python_with_modules
+
 heading "Configuring"
 configure "$build" -Dwerror=true || stop "configuring failed" "if build/ was made otherwise, delete it and try again"
 
