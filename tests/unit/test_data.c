@@ -794,8 +794,6 @@ static void errors_travel_to_the_caller_in_their_turn(void)
     CHECK_EQUAL(ed_loader_create(env, set, &(ed_loader_options){.batch = 0}, &loader), ENCDIFF_ERROR_ARGUMENT);
     CHECK_EQUAL(ed_loader_create(env, set, &(ed_loader_options){.batch = 1, .labels = true}, &loader),
                 ENCDIFF_ERROR_UNSUPPORTED);
-    CHECK_EQUAL(ed_loader_create(env, set, &(ed_loader_options){.batch = INT32_MAX, .depth = 2}, &loader),
-                ENCDIFF_ERROR_OUT_OF_MEMORY);
     ed_dataset_free(env, set);
     free(pixels);
     workplace_close(&w);
