@@ -68,13 +68,19 @@ ED_INLINE void make_scores(head *h, int64_t first, int64_t rows, int64_t dp, int
         lse[v] = ed_load(h->lse + v * ED_LANES);
         delta[v] = ed_load(h->delta + v * ED_LANES);
     }
+    ed_vec tile[ED_TILE];
     for (int64_t i = 0; i < rows; i += keys) {
-        ed_vec s[ED_TILE], ds[ED_TILE];
-        float *p = h->p + i * width;
-        ed_tile_scores(h->q_columns, h->k + (first + i) * dp, dp, lse, vectors, s);
-        for (int t = 0; t < ED_TILE; t++) ed_store(p + t * ED_LANES, ed_vexp2(s[t]));
-        ed_tile_scores(h->dy_columns, h->v + (first + i) * dp, dp, delta, vectors, ds);
-        for (int t = 0; t < ED_TILE; t++) ed_store(h->ds + i * width + t * ED_LANES, ed_load(p + t * ED_LANES) * ds[t]);
+        ed_tile_scores(h->q_columns, h->k + (first + i) * dp, dp, lse, vectors, tile);
+        for (int t = 0; t < ED_TILE; t++) ed_store(h->p + i * width + t * ED_LANES, tile[t]);
+    }
+    /* A loop of its own, of independent short chains: within the tiles above it would wait for their sums. */
+    for (float *at = h->p; at < h->p + rows * width; at += ED_LANES) ed_store(at, ed_vexp2(ed_load(at)));
+    for (int64_t i = 0; i < rows; i += keys) {
+        ed_tile_scores(h->dy_columns, h->v + (first + i) * dp, dp, delta, vectors, tile);
+        for (int t = 0; t < ED_TILE; t++) {
+            int64_t at = i * width + t * ED_LANES;
+            ed_store(h->ds + at, ed_load(h->p + at) * tile[t]);
+        }
     }
 }
 
@@ -88,9 +94,8 @@ ED_INLINE void add_key_gradients(float *const to[2], const float *const weights[
     ed_row8 sum[2][4];
     for (int b = 0; b < 2; b++)
         for (int k = 0; k < 4; k++) sum[b][k] = ed_load8(to[b] + k * dp);
-    for (int t = 0; t < width; t++)
-        for (int b = 0; b < 2; b++)
-            for (int k = 0; k < 4; k++) sum[b][k] += ed_load8(rows[b] + t * dp) * weights[b][k * width + t];
+    ED_UNROLL for (int t = 0; t < width; t++) for (int b = 0; b < 2; b++) for (int k = 0; k < 4; k++)
+        sum[b][k] += ed_load8(rows[b] + t * dp) * weights[b][k * width + t];
     for (int b = 0; b < 2; b++)
         for (int k = 0; k < 4; k++) ed_store8(to[b] + k * dp, sum[b][k]);
 }

@@ -107,10 +107,8 @@ ED_INLINE void ed_tile_scores(const float *columns, const float *rows, int64_t d
     const int keys = ED_TILE / vectors, width = vectors * ED_LANES;
     for (int k = 0; k < keys; k++)
         for (int v = 0; v < vectors; v++) out[k * vectors + v] = -start[v];
-    for (int64_t j = 0; j < dp; j++)
-        for (int k = 0; k < keys; k++)
-            for (int v = 0; v < vectors; v++)
-                out[k * vectors + v] += ed_load(columns + j * width + v * ED_LANES) * rows[k * dp + j];
+    ED_UNROLL for (int64_t j = 0; j < dp; j++) for (int k = 0; k < keys; k++) for (int v = 0; v < vectors; v++)
+        out[k * vectors + v] += ed_load(columns + j * width + v * ED_LANES) * rows[k * dp + j];
 }
 
 /* to[j] = (add ? to[j] : 0) + sum_i weights[i] * rows[i][j] for the tile's channels j; to and weights have `width`. */
@@ -122,10 +120,8 @@ ED_INLINE void ed_tile_weighted(const float *weights, const float *rows, int64_t
     for (int j = 0; j < channels; j++)
         for (int v = 0; v < vectors; v++)
             sum[j * vectors + v] = add ? ed_load(to + j * width + v * ED_LANES) : (ed_vec){0};
-    for (int64_t i = 0; i < count; i++)
-        for (int j = 0; j < channels; j++)
-            for (int v = 0; v < vectors; v++)
-                sum[j * vectors + v] += ed_load(weights + i * width + v * ED_LANES) * rows[i * dp + j];
+    ED_UNROLL for (int64_t i = 0; i < count; i++) for (int j = 0; j < channels; j++) for (int v = 0; v < vectors; v++)
+        sum[j * vectors + v] += ed_load(weights + i * width + v * ED_LANES) * rows[i * dp + j];
     for (int j = 0; j < channels; j++)
         for (int v = 0; v < vectors; v++) ed_store(to + j * width + v * ED_LANES, sum[j * vectors + v]);
 }
