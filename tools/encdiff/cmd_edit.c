@@ -72,9 +72,8 @@ static void run_swap(cli *c, void *arguments)
         picture_swap_all(c, sampler, tokens, &x, &y, noise, a->output, a->scale);
     else
         swap_some(c, sampler, a, &x, &y, concepts, count, noise);
-    cli_print(c, "%s: %d images of A with %s %s of B (%s)\n", a->output, x.n,
-              all || count == 1 ? "concept" : "concepts", all ? "by concept" : a->concepts,
-              sampling_describe(c, &a->sampling));
+    const char *what = all ? "each concept" : cli_format(c, "%s %s", count == 1 ? "concept" : "concepts", a->concepts);
+    cli_print(c, "%s: %d images of A with %s of B (%s)\n", a->output, x.n, what, sampling_describe(c, &a->sampling));
     json_string(&c->json, "output", a->output);
     json_integer(&c->json, "images", x.n);
     json_open(&c->json, "concepts", '[');
@@ -243,21 +242,19 @@ typedef struct attention_args {
     int64_t scale;
 } attention_args;
 
-/* Black, red, yellow, white for 0 .. 1; planes of a CHW image in [-1, 1]. */
-static void heat(const float *map, size_t pixels, float most, float *out)
+/* Black, red, yellow, white from the least to the largest of the map; planes of a CHW image in [-1, 1]. */
+static void heat(const float *map, size_t pixels, float *out)
 {
+    float least = map[0], most = map[0];
+    for (size_t i = 1; i < pixels; i++) {
+        least = fminf(least, map[i]);
+        most = fmaxf(most, map[i]);
+    }
     for (size_t i = 0; i < pixels; i++)
         for (size_t plane = 0; plane < 3; plane++) {
-            float level = 3 * (most > 0 ? map[i] / most : 0) - (float)plane;
+            float level = 3 * (map[i] - least) / fmaxf(most - least, 1e-20f) - (float)plane;
             out[plane * pixels + i] = 2 * fminf(fmaxf(level, 0), 1) - 1;
         }
-}
-
-static float largest(const float *map, size_t count)
-{
-    float most = 0;
-    for (size_t i = 0; i < count; i++) most = fmaxf(most, map[i]);
-    return most;
 }
 
 static void picture_maps(cli *c, const encdiff_image_view *images, const encdiff_image_view *sampled, const float *maps,
@@ -274,7 +271,7 @@ static void picture_maps(cli *c, const encdiff_image_view *images, const encdiff
         grid_put(&g, i, 1, image_at(sampled, i));
         for (int32_t k = 0; k < tokens; k++) {
             const float *map = maps + ((size_t)i * (size_t)tokens + (size_t)k) * pixels;
-            heat(map, pixels, largest(map, pixels), drawn);
+            heat(map, pixels, drawn);
             grid_put(&g, i, k + 2, drawn);
         }
     }
@@ -322,7 +319,7 @@ static void run_attention(cli *c, void *arguments)
     int64_t shape[] = {images.n, info.tokens, info.height, info.width};
     if (a->npy) array_save(c, a->npy, ENCDIFF_TYPE_F32, maps, 4, shape);
     report_shares(c, maps, images.n, info.tokens, pixels);
-    cli_print(c, "%s: each map in its own scale, averaged over the steps (%s)\n", a->output,
+    cli_print(c, "%s: each map from its least to its largest, averaged over the steps (%s)\n", a->output,
               sampling_describe(c, &a->sampling));
     json_string(&c->json, "output", a->output);
     json_string(&c->json, "npy", a->npy);

@@ -80,11 +80,12 @@ static encdiff_image_view read_held_out(quickstart *q, int32_t first, int32_t n)
 
 static void show_data(quickstart *q)
 {
-    char number[32];
+    char number[32], held[32];
     encdiff_image_view scenes = read_held_out(q, 0, 48);
     encdiff_grid_options options;
-    heading(q, cli_format(q->c, "Data: %s procedural scenes of %dx%d with %d factors, %d of them held out",
-                          text_thousands(q->all.size, number), q->all.width, q->all.height, q->all.factors, HELD_OUT));
+    heading(q, cli_format(q->c, "Data: %s procedural scenes of %dx%d with %d factors, %s of them held out",
+                          text_thousands(q->all.size, number), q->all.width, q->all.height, q->all.factors,
+                          text_thousands(HELD_OUT, held)));
     encdiff_grid_options_init(&options, sizeof options);
     options.columns = 12;
     cli_check(q->c, encdiff_image_write_grid(q->c->context, in_folder(q, "data.png"), &scenes, &options));
@@ -253,7 +254,7 @@ static void add_traversal(quickstart *q, report *r)
 static void write_report(quickstart *q)
 {
     report r;
-    char number[32];
+    char number[32], held[32];
     report_begin(&r, q->c, "EncDiff quickstart",
                  cli_format(q->c, "A model that learnt %d concepts of procedural 3D scenes without labels, preset %s.",
                             q->info.tokens, q->args->preset));
@@ -261,7 +262,7 @@ static void write_report(quickstart *q)
     report_section(&r, "Data");
     report_paragraph(&r,
                      "%s scenes of %dx%d pixels, rendered as they are needed: hue of floor, wall and object, its "
-                     "scale and shape, and the orientation. %d of them, drawn at random, were held out from "
+                     "scale and shape, and the orientation. %s of them, drawn at random, were held out from "
                      "training; everything below is shown and measured on those.",
                      text_thousands(q->all.size, number), q->all.width, q->all.height, HELD_OUT);
     report_picture(&r, in_folder(q, "data.png"), "Held-out scenes.");
@@ -299,9 +300,9 @@ static void add_json(quickstart *q)
 
 static void print_results(quickstart *q)
 {
-    char time[32];
-    cli_print(q->c, "\nFactorVAE score       %.3f  (10,000 + 5,000 votes of 64 of %d held-out scenes)\n", q->factor_vae,
-              SCORED);
+    char time[32], scored[32];
+    cli_print(q->c, "\nFactorVAE score       %.3f  (10,000 + 5,000 votes of 64 of %s held-out scenes)\n", q->factor_vae,
+              text_thousands(SCORED, scored));
     cli_print(q->c, "reconstruction PSNR   %.2f dB  (%d held-out scenes, %s)\n", q->reconstruction.psnr, RECONSTRUCTED,
               sampling_describe(q->c, &q->sampling));
     cli_print(q->c, "time                  %s\n\nPictures\n", text_duration(q->seconds, time));

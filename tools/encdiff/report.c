@@ -28,7 +28,8 @@ static const char style[] =
     "th,td{text-align:left;padding:.25rem 1.25rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}\n"
     "th{color:var(--soft);font-weight:600}\n"
     "pre{overflow-x:auto;background:var(--panel);border-radius:.5rem;padding:.75rem;font-size:.8rem}\n"
-    "summary{cursor:pointer}\n";
+    "summary{cursor:pointer}\n"
+    "@media(max-width:40rem){img{max-width:none}svg text{font-size:20px}}\n"; /* phones scroll wide grids sideways */
 
 void report_begin(report *r, cli *c, const char *title, const char *subtitle)
 {
