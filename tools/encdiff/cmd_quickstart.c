@@ -264,7 +264,7 @@ static void write_report(quickstart *q)
                      "%s scenes of %dx%d pixels, rendered as they are needed: hue of floor, wall and object, its "
                      "scale and shape, and the orientation. %s of them, drawn at random, were held out from "
                      "training; everything below is shown and measured on those.",
-                     text_thousands(q->all.size, number), q->all.width, q->all.height, HELD_OUT);
+                     text_thousands(q->all.size, number), q->all.width, q->all.height, text_thousands(HELD_OUT, held));
     report_picture(&r, in_folder(q, "data.png"), "Held-out scenes.");
     add_training(q, &r);
     report_section(&r, "Reconstruction");
