@@ -84,11 +84,8 @@ encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t
     *n = (ed_networks){.env = env, .config = *config, .scale_factor = 1};
     for (int i = 0; i < ED_SET_COUNT; i++) ed_params_init(&n->sets[i], env);
     encdiff_status status = declare(n);
-    for (int i = 0; i < ED_SET_COUNT && status == ENCDIFF_OK; i++) status = ed_params_allocate(&n->sets[i], seed);
-    if (status == ENCDIFF_OK)
-        ed_lpips_set_constants(&n->sets[ED_SET_LPIPS]);
-    else
-        ed_networks_free(n);
+    for (int i = 0; i < ED_SET_LPIPS && status == ENCDIFF_OK; i++) status = ed_params_allocate(&n->sets[i], seed);
+    if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;
 }
 

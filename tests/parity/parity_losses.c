@@ -107,7 +107,6 @@ encdiff_status parity_lpips(parity *p)
     ED_TRY(parity_find(p, "image_x", &image));
     lpips v = {.size = (int)image->dim[2]};
     ED_TRY(parity_config(p, &config));
-    config.train_autoencoder.perceptual_weight = 1;
     ED_TRY(parity_networks(p, &config, 1u << ED_SET_LPIPS, &networks));
     encdiff_status status = parity_job_create(p, &networks, image->dim[0], 0, build_lpips, &v, &job);
     if (status == ENCDIFF_OK) {

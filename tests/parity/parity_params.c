@@ -69,7 +69,7 @@ static encdiff_status fill(const parity *p, ed_params *params)
 encdiff_status parity_networks(const parity *p, const ed_config *config, uint32_t sets, ed_networks *out)
 {
     ED_TRY(ed_networks_create(p->env, config, 1, out));
-    encdiff_status status = ENCDIFF_OK;
+    encdiff_status status = sets >> ED_SET_LPIPS & 1 ? ed_networks_add_lpips(out) : ENCDIFF_OK;
     for (int set = 0; set < ED_SET_COUNT && status == ENCDIFF_OK; set++)
         if (sets >> set & 1) status = fill(p, &out->sets[set]);
     if (status != ENCDIFF_OK) ed_networks_free(out);
