@@ -1,8 +1,10 @@
 /*
- * cpu: the CPU backend. oneDNN does convolutions and matrix products (lib/cpu/onednn), the files here do the rest.
+ * cpu: the CPU backend. oneDNN does matrix products and most convolutions (lib/cpu/onednn), the files here do
+ * the rest.
  *
  *   cpu.c, kernels.def   the backend table: which kernel an operator has
  *   vector.h, kernel.h   vectors and exp; names and operands of kernels    columns.h  sums down the columns of a matrix
+ *   winograd.h           3x3 convolutions with fewer products; the others are oneDNN's
  *   group_norm.c ...     one kernel family a file: formula, shapes, code
  *   optimiser.c          AdamW with the moving average, sum of squares
  *

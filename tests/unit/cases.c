@@ -88,6 +88,13 @@ CASE(CONV2D, "image without a gradient", (DATA(2, 5, 5, 3), PARAM(16, 3, 3, 3), 
 CASE(CONV2D, "frozen weights", (BATCH(2, 5, 5, 3), FROZEN(8, 3, 3, 3), FROZEN(8), NONE), .attr.conv = {1, 1, 1, 1, 1}),
 CASE(CONV2D, "frozen bias", (BATCH(2, 5, 5, 3), PARAM(8, 3, 3, 3), FROZEN(8), NONE), .attr.conv = {1, 1, 1, 1, 1}),
 CASE(CONV2D, "as in the U-Net", (BATCH(3, 16, 16, 64), PARAM(64, 3, 3, 64), PARAM(64), BATCH(3, 16, 16, 64)), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels", (BATCH(3, 10, 8, 32), PARAM(40, 3, 3, 32), PARAM(40), BATCH(3, 10, 8, 40)), .attr.conv = {1, 1, 1, 1, 1}),
+CASE(CONV2D, "3x3 of many channels, odd image", (BATCH(2, 9, 11, 40), PARAM(64, 3, 3, 40), PARAM(64), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels, odd height", (BATCH(3, 7, 14, 64), PARAM(32, 3, 3, 64), NONE, BATCH(3, 7, 14, 32)), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels, not whole vectors", (BATCH(2, 8, 9, 37), PARAM(51, 3, 3, 37), PARAM(51), BATCH(2, 8, 9, 51)), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels and tiles", (BATCH(5, 23, 16, 48), PARAM(33, 3, 3, 48), NONE, NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels, frozen bias", (BATCH(3, 8, 8, 64), PARAM(64, 3, 3, 64), FROZEN(64), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels, small images", (BATCH(7, 4, 5, 64), PARAM(33, 3, 3, 64), PARAM(33), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "as in the U-Net's middle", (BATCH(5, 2, 2, 256), PARAM(256, 3, 3, 256), PARAM(256), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 
 /* ---------------------------------------------------------------- linear */

@@ -98,4 +98,4 @@ static encdiff_status run(const ed_call *call)
 
 static void release(ed_env *env, void *state) { ed_direct_free(env, state); }
 
-const ed_kernel ed_cpu_conv2d = {.prepare = prepare, .run = run, .release = release};
+const ed_kernel ed_onednn_conv2d = {.prepare = prepare, .run = run, .release = release};

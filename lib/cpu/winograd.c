@@ -1,0 +1,298 @@
+/*
+ * conv2d, y = x * w + b + r, and its gradient for the input, by Winograd's F(2x2,3x3) (winograd.h).
+ *
+ * The kernels are transformed to scratch at every call: as panels [plane][panel][in][columns], the order in which a
+ * product reads them. That is a percent of the work where there are 128 tiles or more, and no second copy of the
+ * weights has to be kept. The product is our own, since everything it reads is already packed and its matrices are
+ * small.
+ */
+#include "cpu/winograd.h"
+#include "cpu/attention_tile.h" /* ed_transpose8 */
+#include "cpu/onednn/onednn.h"
+
+/* ---------------------------------------------------------------- plan */
+
+/* A convolution of `in` to `out` channels; distances in floats. */
+typedef struct plan {
+    ed_winograd g;
+    int64_t in, out;
+    int64_t columns; /* out in whole panels */
+    int64_t block;   /* tiles, a multiple of ED_PRODUCT_ROWS */
+    int64_t kernel_plane, input_plane, output_plane;
+} plan;
+
+/* Cache that a block's inputs and outputs may take. */
+#define BLOCK_BYTES ((int64_t)512 << 10)
+
+static plan make_plan(const ed_winograd *g, int64_t in, int64_t out)
+{
+    plan p = {.g = *g, .in = in, .out = out, .columns = ed_whole(out, ED_PRODUCT_COLUMNS)};
+    int64_t most = ED_MAX(BLOCK_BYTES / (ED_PLANES * (int64_t)sizeof(float) * (in + p.columns)), 48);
+    int64_t blocks = ED_MAX((g->tiles + most - 1) / most, 1);
+    p.block = ed_whole((g->tiles + blocks - 1) / blocks, ED_PRODUCT_ROWS);
+    p.kernel_plane = in * p.columns + ED_PLANE_GAP;
+    p.input_plane = p.block * in + ED_PLANE_GAP;
+    p.output_plane = p.block * p.columns + ED_PLANE_GAP;
+    return p;
+}
+
+/* Scratch, cut in this order. `outside` is read as zeros and `dump` written for pixels that an image lacks. */
+typedef struct work {
+    float *kernels, *inputs, *outputs, *outside, *dump;
+} work;
+
+static work cut(const plan *p, char *scratch)
+{
+    work s;
+    s.kernels = ed_cut(&scratch, (size_t)(ED_PLANES * p->kernel_plane), sizeof(float));
+    s.inputs = ed_cut(&scratch, (size_t)(ED_PLANES * p->input_plane), sizeof(float));
+    s.outputs = ed_cut(&scratch, (size_t)(ED_PLANES * p->output_plane), sizeof(float));
+    s.outside = ed_cut(&scratch, (size_t)ED_MAX(p->in, p->out), sizeof(float));
+    s.dump = ed_cut(&scratch, (size_t)p->out, sizeof(float));
+    return s;
+}
+
+static size_t work_size(const plan *p)
+{
+    return ed_cut_size((size_t)(ED_PLANES * p->kernel_plane), sizeof(float)) +
+           ed_cut_size((size_t)(ED_PLANES * p->input_plane), sizeof(float)) +
+           ed_cut_size((size_t)(ED_PLANES * p->output_plane), sizeof(float)) +
+           ed_cut_size((size_t)ED_MAX(p->in, p->out), sizeof(float)) + ed_cut_size((size_t)p->out, sizeof(float));
+}
+
+/* ---------------------------------------------------------------- kernels: U = G g G^T */
+
+/* Eight kernels side by side, g[row * 3 + column], to 16 planes. */
+ED_INLINE void transform_kernels(const ed_row8 g[9], float *to, int64_t plane)
+{
+    ed_row8 t[4][3];
+    for (int k = 0; k < 3; k++) {
+        ed_row8 outer = 0.5f * (g[k] + g[6 + k]), middle = 0.5f * g[3 + k];
+        t[0][k] = g[k];
+        t[1][k] = outer + middle;
+        t[2][k] = outer - middle;
+        t[3][k] = g[6 + k];
+    }
+    for (int i = 0; i < 4; i++, to += 4 * plane) {
+        ed_row8 outer = 0.5f * (t[i][0] + t[i][2]), middle = 0.5f * t[i][1];
+        ed_store8(to, t[i][0]);
+        ed_store8(to + plane, outer + middle);
+        ed_store8(to + 2 * plane, outer - middle);
+        ed_store8(to + 3 * plane, t[i][2]);
+    }
+}
+
+/* Where the column of an output channel begins in its panel. */
+ED_INLINE float *panel_at(const plan *p, float *kernels, int64_t column)
+{
+    return kernels + column / ED_PRODUCT_COLUMNS * (p->in * ED_PRODUCT_COLUMNS) + column % ED_PRODUCT_COLUMNS;
+}
+
+/* A block of 8 x 8 channels of w[o][9][c], zeros where w ends, read with a distance of 9 * 8 between rows. */
+static const float *whole_block(const ed_winograd *g, const float *w, int64_t i, int64_t j, float block[8 * 9 * 8])
+{
+    int64_t rows = ED_MIN(ED_MAX(g->o - i, 0), 8), columns = ED_MIN(g->c - j, 8);
+    memset(block, 0, 8 * 9 * 8 * sizeof *block);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < 9; k++)
+            memcpy(block + (r * 9 + k) * 8, w + ((i + r) * 9 + k) * g->c + j, (size_t)columns * sizeof *block);
+    return block;
+}
+
+/* For y = x * w: rows of a panel are input channels c, columns are o, which lie far apart in w and are turned. */
+static void forward_kernels(const plan *p, const float *w, float *kernels)
+{
+    const ed_winograd *g = &p->g;
+    float block[8 * 9 * 8], turned[9][8 * 8];
+    for (int64_t i = 0; i < p->columns; i += 8) {
+        float *panel = panel_at(p, kernels, i);
+        for (int64_t j = 0; j < g->c; j += 8) {
+            bool whole = i + 8 <= g->o && j + 8 <= g->c;
+            const float *from = whole ? w + i * 9 * g->c + j : whole_block(g, w, i, j, block);
+            int64_t pitch = whole ? g->c : 8;
+            for (int k = 0; k < 9; k++) ed_transpose8(from + k * pitch, 9 * pitch, turned[k], 8);
+            for (int64_t r = 0; r < ED_MIN(g->c - j, 8); r++) {
+                ed_row8 kernel[9];
+                for (int k = 0; k < 9; k++) kernel[k] = ed_load8(turned[k] + 8 * r);
+                transform_kernels(kernel, panel + (j + r) * ED_PRODUCT_COLUMNS, p->kernel_plane);
+            }
+        }
+    }
+}
+
+/* For dx = dy * w turned by half a circle: rows of a panel are o, columns are c as in w. */
+static void backward_kernels(const plan *p, const float *w, float *kernels)
+{
+    const ed_winograd *g = &p->g;
+    float block[8 * 9 * 8];
+    for (int64_t j = 0; j < p->columns; j += 8) {
+        float *panel = panel_at(p, kernels, j);
+        for (int64_t i = 0; i < g->o; i++) {
+            bool whole = j + 8 <= g->c;
+            const float *from = w + i * 9 * g->c + j;
+            int64_t pitch = whole ? g->c : 8;
+            if (!whole) {
+                memset(block, 0, 9 * 8 * sizeof *block);
+                for (int k = 0; k < 9 && j < g->c; k++)
+                    memcpy(block + 8 * k, from + k * g->c, (size_t)(g->c - j) * sizeof *block);
+                from = block;
+            }
+            ed_row8 kernel[9];
+            for (int k = 0; k < 9; k++) kernel[8 - k] = ed_load8(from + k * pitch);
+            transform_kernels(kernel, panel + i * ED_PRODUCT_COLUMNS, p->kernel_plane);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- products: M = V U in every plane */
+
+/* Six rows of v, `depth` floats each and as far apart, times a panel. */
+ED_INLINE void product_tile(const float *v, const float *panel, int64_t depth, float *m, int64_t pitch)
+{
+    ed_vec sum[ED_PRODUCT_ROWS][2] = {{{0}}};
+    for (int64_t k = 0; k < depth; k++, panel += ED_PRODUCT_COLUMNS) {
+        ed_vec b0 = ed_load(panel), b1 = ed_load(panel + ED_LANES);
+        for (int r = 0; r < ED_PRODUCT_ROWS; r++) {
+            float a = v[r * depth + k];
+            sum[r][0] += a * b0;
+            sum[r][1] += a * b1;
+        }
+    }
+    for (int r = 0; r < ED_PRODUCT_ROWS; r++) {
+        ed_store(m + r * pitch, sum[r][0]);
+        ed_store(m + r * pitch + ED_LANES, sum[r][1]);
+    }
+}
+
+static void products(const plan *p, const work *s, int64_t rows)
+{
+    for (int q = 0; q < ED_PLANES; q++) {
+        const float *v = s->inputs + q * p->input_plane, *panel = s->kernels + q * p->kernel_plane;
+        float *m = s->outputs + q * p->output_plane;
+        for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS, panel += p->in * ED_PRODUCT_COLUMNS)
+            for (int64_t i = 0; i < rows; i += ED_PRODUCT_ROWS)
+                product_tile(v + i * p->in, panel, p->in, m + i * p->columns + j, p->columns);
+    }
+}
+
+/* ---------------------------------------------------------------- outputs: Y = A^T M A + b + r */
+
+ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias, const float *const residual[4],
+                            float *const pixels[4], int64_t j, int lanes)
+{
+    ed_vec t[2][4];
+    for (int k = 0; k < 4; k++) {
+        ed_vec m0 = ed_load(from + k * plane + j), m1 = ed_load(from + (4 + k) * plane + j),
+               m2 = ed_load(from + (8 + k) * plane + j), m3 = ed_load(from + (12 + k) * plane + j);
+        t[0][k] = m0 + (m1 + m2);
+        t[1][k] = (m1 - m2) - m3;
+    }
+    ed_vec b = ed_load_some(bias + j, lanes);
+    for (int i = 0; i < 2; i++) {
+        ed_vec left = t[i][0] + (t[i][1] + t[i][2]), right = (t[i][1] - t[i][2]) - t[i][3];
+        left += b + ed_load_some(residual[2 * i] + j, lanes);
+        right += b + ed_load_some(residual[2 * i + 1] + j, lanes);
+        ed_store_some(pixels[2 * i] + j, left, lanes);
+        ed_store_some(pixels[2 * i + 1] + j, right, lanes);
+    }
+}
+
+/* b and r may be NULL. */
+static void output_tiles(const plan *p, const work *s, int64_t first, int64_t count, const float *b, const float *r,
+                         float *y)
+{
+    const int64_t c = p->out;
+    const float *bias = b ? b : s->outside, *from = s->outputs;
+    ed_tile_at at = ed_tile_number(&p->g, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g, &at), from += p->columns) {
+        float *pixels[4];
+        const float *residual[4];
+        int64_t offset[4], j = 0;
+        ed_tile_pixels(&p->g, &at, c, 2, 0, offset);
+        for (int k = 0; k < 4; k++) {
+            pixels[k] = offset[k] < 0 ? s->dump : y + offset[k];
+            residual[k] = offset[k] < 0 || !r ? s->outside : r + offset[k];
+        }
+        for (; j + ED_LANES <= c; j += ED_LANES)
+            output_lanes(from, p->output_plane, bias, residual, pixels, j, ED_LANES);
+        if (j < c) output_lanes(from, p->output_plane, bias, residual, pixels, j, (int)(c - j));
+    }
+}
+
+/* ---------------------------------------------------------------- both convolutions */
+
+/* s->kernels are ready. */
+static void convolve(const plan *p, const work *s, const float *x, const float *b, const float *r, float *y)
+{
+    memset(s->outside, 0, (size_t)ED_MAX(p->in, p->out) * sizeof(float));
+    for (int64_t first = 0; first < p->g.tiles; first += p->block) {
+        int64_t count = ED_MIN(p->block, p->g.tiles - first), rows = ed_whole(count, ED_PRODUCT_ROWS);
+        ed_input_tiles(&p->g, p->in, x, s->outside, first, count, s->inputs, p->in, p->input_plane);
+        for (int q = 0; q < ED_PLANES; q++)
+            memset(s->inputs + q * p->input_plane + count * p->in, 0, (size_t)((rows - count) * p->in) * sizeof(float));
+        products(p, s, rows);
+        output_tiles(p, s, first, count, b, r, y);
+    }
+}
+
+static bool forward_plan(const ed_graph *graph, const ed_node *node, plan *p)
+{
+    ed_winograd g;
+    if (!ed_winograd_suits(graph, node, node->in[0], node->in[1], &g)) return false;
+    *p = make_plan(&g, g.c, g.o);
+    return true;
+}
+
+static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state)
+{
+    plan p;
+    if (!forward_plan(graph, node, &p)) return ed_onednn_conv2d.prepare(env, graph, node, scratch, state);
+    *scratch = work_size(&p);
+    return ENCDIFF_OK;
+}
+
+/* x w b? r? -> y */
+static encdiff_status run(const ed_call *call)
+{
+    plan p;
+    if (!forward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d.run(call);
+    work s = cut(&p, call->scratch);
+    forward_kernels(&p, IN(1), s.kernels);
+    convolve(&p, &s, IN(0), IN(2), IN(3), OUT(0));
+    return ENCDIFF_OK;
+}
+
+static void release(ed_env *env, void *state) { ed_onednn_conv2d.release(env, state); }
+
+static bool backward_plan(const ed_graph *graph, const ed_node *node, plan *p)
+{
+    ed_winograd g;
+    if (!ed_winograd_suits(graph, node, node->out[0], node->in[1], &g)) return false;
+    *p = make_plan(&g, g.o, g.c);
+    return true;
+}
+
+static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch,
+                                   void **state)
+{
+    plan p;
+    if (!backward_plan(graph, node, &p)) return ed_onednn_conv2d_grad_input.prepare(env, graph, node, scratch, state);
+    *scratch = work_size(&p);
+    return ENCDIFF_OK;
+}
+
+/* dy w -> dx */
+static encdiff_status run_grad(const ed_call *call)
+{
+    plan p;
+    if (!backward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d_grad_input.run(call);
+    work s = cut(&p, call->scratch);
+    backward_kernels(&p, IN(1), s.kernels);
+    convolve(&p, &s, IN(0), NULL, NULL, OUT(0));
+    return ENCDIFF_OK;
+}
+
+static void release_grad(ed_env *env, void *state) { ed_onednn_conv2d_grad_input.release(env, state); }
+
+const ed_kernel ED_CPU(conv2d) = {.prepare = prepare, .run = run, .release = release};
+const ed_kernel ED_CPU(conv2d_grad_input) = {.prepare = prepare_grad, .run = run_grad, .release = release_grad};
