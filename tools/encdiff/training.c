@@ -122,6 +122,17 @@ static bool file_exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+static void write_config(cli *c, const training *t)
+{
+    text content = {0};
+    text_add(&content, "%s", t->config);
+    if (content.data[content.length - 1] != '\n') text_add(&content, "\n");
+    const char *path = cli_format(c, "%s/config.json", t->out);
+    int error = text_write_file(&content, path);
+    text_free(&content);
+    if (error) cli_fail(c, "%s: cannot be written: %s", path, strerror(error));
+}
+
 static stage_result run_stage(cli *c, const training *t, encdiff_model *model, encdiff_stage stage)
 {
     bool first = stage == ENCDIFF_STAGE_AUTOENCODER;
@@ -130,7 +141,8 @@ static stage_result run_stage(cli *c, const training *t, encdiff_model *model, e
     const char *path = cli_format(c, "%s/model.safetensors", t->out);
     double start = progress_now();
     size_t mark = c->owned_count;
-    encdiff_trainer *trainer = create_trainer(c, t, model, stage);
+    encdiff_trainer *trainer = create_trainer(c, t, model, stage); /* which makes the folder where all is well */
+    write_config(c, t);
     int64_t total = (int64_t)json_as_number(json_member(t->config, cli_format(c, "%s.steps", group)), 0);
     resume(c, t, trainer, name);
     stage_result result = {.name = name, .first_step = report_of(c, trainer).step};
@@ -188,17 +200,6 @@ static void take_autoencoder(cli *c, const training *t, encdiff_model *model)
 
 /* ---------------------------------------------------------------- both */
 
-static void write_config(cli *c, const training *t)
-{
-    text content = {0};
-    text_add(&content, "%s", t->config);
-    if (content.data[content.length - 1] != '\n') text_add(&content, "\n");
-    const char *path = cli_format(c, "%s/config.json", t->out);
-    int error = text_write_file(&content, path);
-    text_free(&content);
-    if (error) cli_fail(c, "%s: cannot be written: %s", path, strerror(error));
-}
-
 void training_make_folder(cli *c, const char *path)
 {
     char *copy = cli_format(c, "%s", path);
@@ -221,8 +222,6 @@ encdiff_model *training_run(cli *c, const training *t, stage_result results[2])
     cli_own_model(c, model);
     bool needs_autoencoder = training_has_autoencoder(t->config) && !t->autoencoder_stage && !second_began;
     if (needs_autoencoder) take_autoencoder(c, t, model);
-    training_make_folder(c, t->out);
-    write_config(c, t);
     if (t->autoencoder_stage && !second_began) results[0] = run_stage(c, t, model, ENCDIFF_STAGE_AUTOENCODER);
     if (t->encdiff_stage) results[1] = run_stage(c, t, model, ENCDIFF_STAGE_ENCDIFF);
     return model;
