@@ -44,5 +44,5 @@ for suite in ${suites[@]+"${suites[@]}"}; do selection+=(--suite "$suite"); done
 [ "$slow" = yes ] || [ ${#suites[@]} -gt 0 ] || selection+=(--no-suite slow)
 log=$build/meson-logs/testlog.json
 rm -f "$log"
-"$(find_meson)" test -C "$build" --no-rebuild --print-errorlogs ${selection[@]+"${selection[@]}"} </dev/null
+"$(find_meson)" test -C "$build" --no-rebuild --print-errorlogs -t 3 ${selection[@]+"${selection[@]}"} </dev/null
 python3 "$root/scripts/count_tests.py" "$log"
