@@ -1,4 +1,6 @@
 /* Datasets. */
+#include <math.h>
+
 #include "api/handles.h"
 
 void encdiff_dataset_options_init(encdiff_dataset_options *options, size_t struct_size)
@@ -146,18 +148,31 @@ encdiff_status encdiff_dataset_labels(encdiff_dataset *d, int64_t n, const int64
     return ed_api_done(d->context, status);
 }
 
+/* A float source may hold anything. */
+static encdiff_status check_pixels(ed_env *env, const ed_dataset_info *info, const int64_t *indices,
+                                   const float *pixels, size_t count)
+{
+    size_t each = (size_t)info->height * (size_t)info->width * 3;
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(pixels[i]))
+            return ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: image %lld has a pixel that is %g", info->name,
+                           (long long)indices[i / each], (double)pixels[i]);
+    return ENCDIFF_OK;
+}
+
 /* Floats through f32 NHWC, so that a float source stays as exact as it is. */
-static encdiff_status read_floats(encdiff_dataset *d, const int64_t *indices, const encdiff_image_view *view)
+static encdiff_status read_floats(encdiff_dataset *d, const ed_dataset_info *info, const int64_t *indices,
+                                  const encdiff_image_view *view)
 {
     size_t count = (size_t)view->n * (size_t)view->height * (size_t)view->width * 3;
     ed_env *env = &d->context->env;
-    if (view->format == ENCDIFF_IMAGE_F32_NHWC)
-        return ed_dataset_read_f32(env, d->dataset, view->n, indices, view->data);
-    float *pixels = ed_alloc(env, count, sizeof *pixels);
+    bool planar = view->format == ENCDIFF_IMAGE_F32_NCHW;
+    float *pixels = planar ? ed_alloc(env, count, sizeof *pixels) : view->data;
     if (!pixels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     encdiff_status status = ed_dataset_read_f32(env, d->dataset, view->n, indices, pixels);
-    if (status == ENCDIFF_OK) ed_nhwc_to_nchw(pixels, view->data, view->n, 3, view->height, view->width);
-    ed_free(env, pixels);
+    if (status == ENCDIFF_OK) status = check_pixels(env, info, indices, pixels, count);
+    if (planar && status == ENCDIFF_OK) ed_nhwc_to_nchw(pixels, view->data, view->n, 3, view->height, view->width);
+    if (planar) ed_free(env, pixels);
     return status;
 }
 
@@ -174,7 +189,7 @@ static encdiff_status read_images(encdiff_dataset *d, const int64_t *indices, co
     ED_TRY(take_indices(d, view->n, indices, &taken, &made));
     encdiff_status status = view->format == ENCDIFF_IMAGE_U8_NHWC
                                 ? ed_dataset_read(&d->context->env, d->dataset, view->n, taken, view->data)
-                                : read_floats(d, taken, view);
+                                : read_floats(d, &i, taken, view);
     ed_free(&d->context->env, made);
     return status;
 }

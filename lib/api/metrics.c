@@ -455,10 +455,18 @@ static void end(work *w)
 /* Copies of at most `limit` samples drawn without replacement, or all. */
 static encdiff_status draw_samples(work *w, const ed_representation *from, int64_t limit, ed_representation *out)
 {
-    ed_representation none = {0};
-    encdiff_status status = ed_metric_draw_split(w->env, w->run.seed, from, ED_MIN(limit, from->n), 0, out, &none);
-    ed_metric_samples_free(w->env, &none);
-    return status;
+    size_t n = (size_t)ED_MIN(limit, from->n), size = (size_t)from->size, factors = (size_t)from->factor_count;
+    float *codes = ed_alloc(w->env, n * size, sizeof *codes);
+    int32_t *values = ed_alloc(w->env, n * factors, sizeof *values);
+    *out = (ed_representation){codes, values, (int64_t)n, from->size,
+                               from->factor_count}; /* freed at the end in any case */
+    if (!codes || !values) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        size_t row = (size_t)ed_permute(w->run.seed, ED_RANDOM_METRIC, 0, i, (uint64_t)from->n);
+        memcpy(codes + i * size, from->codes + row * size, size * sizeof *codes);
+        memcpy(values + i * factors, from->factors + row * factors, factors * sizeof *values);
+    }
+    return ENCDIFF_OK;
 }
 
 static encdiff_status score_codes(work *w, const ed_representation *train, const ed_representation *test,

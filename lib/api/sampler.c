@@ -1,11 +1,16 @@
 /* Sampling and the edits that are made of it: each finds tokens, then samples from them. */
 #include "api/handles.h"
 
+/* Work space that is kept between calls, so that only the first one with a number of images takes memory. */
+typedef enum slot { PIXELS, SCALARS, TOKENS, OTHER_SCALARS, OTHER_TOKENS, VERSIONS, VERSION_TOKENS, NOISE, SLOTS } slot;
+
 struct encdiff_sampler {
     encdiff_model *model;
     ed_generator *generator;
     ed_generator_options options;
     encdiff_switch use_ema;
+    float *buffers[SLOTS];
+    size_t capacities[SLOTS];
 };
 
 /* The host's callback, and what it is told. */
@@ -36,12 +41,31 @@ void encdiff_sampler_options_init(encdiff_sampler_options *options, size_t struc
     ed_api_init_options(options, struct_size);
 }
 
+static encdiff_status make_generator(encdiff_sampler *s)
+{
+    encdiff_model *m = s->model;
+    return ed_generator_create(m->infer, m->context->team, ed_model_networks(m), &s->options, &s->generator);
+}
+
+/* The model may have got averages, or another choice of weights, since the generator was made. */
+static encdiff_status follow_model(encdiff_sampler *s)
+{
+    bool ema = ed_model_ema(s->model, s->use_ema);
+    if (s->generator && s->options.use_ema == ema) return ENCDIFF_OK;
+    ed_generator_free(s->generator);
+    s->generator = NULL;
+    s->options.use_ema = ema;
+    return make_generator(s);
+}
+
 static encdiff_status create(encdiff_model *m, const encdiff_sampler_options *options, encdiff_sampler **out)
 {
     encdiff_sampler_options o;
     ED_REQUIRE(m->context, out);
     *out = NULL;
     ED_TRY(ed_api_read_options(m->context, "encdiff_sampler_create", &o, sizeof o, options));
+    ED_REQUIRE(m->context, o.use_ema >= ENCDIFF_OFF && o.use_ema <= ENCDIFF_ON);
+    ED_REQUIRE(m->context, o.preview_every >= 0);
     if (o.use_ema == ENCDIFF_ON && !ed_model_ema(m, ENCDIFF_ON))
         return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "use_ema: the model holds no moving averages");
     encdiff_sampler *s = ed_alloc(&m->context->env, 1, sizeof *s);
@@ -56,8 +80,7 @@ static encdiff_status create(encdiff_model *m, const encdiff_sampler_options *op
                                         .quantize_latents = o.quantize_latents != ENCDIFF_OFF,
                                         .use_ema = ed_model_ema(m, s->use_ema),
                                         .preview_every = o.preview_every};
-    encdiff_status status = ed_generator_create(m->infer, m->context->team, ed_model_networks(m), &s->options,
-                                                &s->generator);
+    encdiff_status status = make_generator(s);
     if (status != ENCDIFF_OK)
         encdiff_sampler_free(s);
     else
@@ -75,6 +98,7 @@ void encdiff_sampler_free(encdiff_sampler *s)
 {
     if (!s) return;
     encdiff_model *m = s->model;
+    for (int i = 0; i < SLOTS; i++) ed_free(&m->context->env, s->buffers[i]);
     ed_generator_free(s->generator);
     ed_free(&m->context->env, s);
     encdiff_model_free(m);
@@ -90,13 +114,32 @@ static size_t token_floats(const encdiff_sampler *s)
     return (size_t)c->encoder.latent_unit * (size_t)c->encoder.context_dim;
 }
 
+static size_t image_floats(const encdiff_sampler *s)
+{
+    size_t side = (size_t)ed_model_config(s->model)->image.resolution;
+    return side * side * 3;
+}
+
+/* Room for `count` items of `size` floats in a slot. */
+static encdiff_status take(encdiff_sampler *s, slot which, int32_t count, size_t size, float **out)
+{
+    size_t floats = (size_t)count * size;
+    if (floats > s->capacities[which]) {
+        ed_free(env_of(s), s->buffers[which]);
+        s->buffers[which] = ed_alloc(env_of(s), floats, sizeof(float));
+        s->capacities[which] = s->buffers[which] ? floats : 0;
+    }
+    *out = s->buffers[which];
+    return *out ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
+}
+
 /* Sample n images with given tokens, and write what is wanted of them. */
 static encdiff_status sample(encdiff_sampler *s, ed_generate_args *args, encdiff_image_view *images, const forward *f)
 {
     encdiff_model *m = s->model;
-    size_t side = (size_t)ed_model_config(m)->image.resolution;
     float *pixels = NULL;
     ED_TRY(ed_check_cancel(env_of(s)));
+    ED_TRY(follow_model(s));
     ED_TRY(ed_api_check_finite(m->context, "tokens", args->tokens, (size_t)args->n * token_floats(s)));
     if (args->x_T)
         ED_TRY(ed_api_check_finite(m->context, "x_T", args->x_T, (size_t)args->n * ed_model_latent_floats(m)));
@@ -105,16 +148,13 @@ static encdiff_status sample(encdiff_sampler *s, ed_generate_args *args, encdiff
         if (images->n != args->n)
             return ed_fail(env_of(s), ENCDIFF_ERROR_SHAPE, "the output has room for %d images, but %d are sampled",
                            (int)images->n, args->n);
-        pixels = ed_alloc(env_of(s), (size_t)args->n * side * side * 3, sizeof *pixels);
-        if (!pixels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+        ED_TRY(take(s, PIXELS, args->n, image_floats(s), &pixels));
     }
     args->images = pixels;
     args->progress = f->progress ? forward_progress : NULL;
     args->user = (void *)(uintptr_t)f;
-    encdiff_status status = ed_generate(s->generator, args);
-    if (status == ENCDIFF_OK && images) status = ed_api_images_out(env_of(s), pixels, images);
-    ed_free(env_of(s), pixels);
-    return status;
+    ED_TRY(ed_generate(s->generator, args));
+    return images ? ed_api_images_out(env_of(s), pixels, images) : ENCDIFF_OK;
 }
 
 static encdiff_status sample_tokens(encdiff_sampler *s, int32_t n, const float *tokens, const float *x_T,
@@ -144,18 +184,16 @@ encdiff_status encdiff_sampler_sample(encdiff_sampler *s, int32_t n, const float
 
 /* ---------------------------------------------------------------- from images to tokens */
 
-/* Scalars and tokens of images with the sampler's choice of weights; both are the caller's to free, also on failure. */
-static encdiff_status encode(encdiff_sampler *s, const char *what, const encdiff_image_view *images, float **scalars,
-                             float **tokens)
+/* Scalars and tokens of images, with the sampler's choice of weights, in two slots. */
+static encdiff_status encode(encdiff_sampler *s, const char *what, const encdiff_image_view *images, slot scalar_slot,
+                             float **scalars, slot token_slot, float **tokens)
 {
     encdiff_model *m = s->model;
+    float *pixels;
     ED_TRY(ed_api_check_images(m, what, images));
-    size_t side = (size_t)ed_model_config(m)->image.resolution;
-    *scalars = ed_alloc(env_of(s), (size_t)images->n * (size_t)ed_model_config(m)->encoder.latent_unit,
-                        sizeof **scalars);
-    *tokens = ed_alloc(env_of(s), (size_t)images->n * token_floats(s), sizeof **tokens);
-    float *pixels = ed_model_buffer(m, 0, (size_t)images->n * side * side * 3);
-    if (!*scalars || !*tokens || !pixels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ED_TRY(take(s, PIXELS, images->n, image_floats(s), &pixels));
+    ED_TRY(take(s, scalar_slot, images->n, (size_t)ed_model_config(m)->encoder.latent_unit, scalars));
+    ED_TRY(take(s, token_slot, images->n, token_floats(s), tokens));
     ED_TRY(ed_api_images_in(m, what, images, pixels));
     ed_infer_use_ema(m->infer, ed_model_ema(m, s->use_ema));
     const float *input = pixels;
@@ -171,13 +209,10 @@ static encdiff_status tokens_of(encdiff_sampler *s, int64_t n, const float *scal
 static encdiff_status reconstruct(encdiff_sampler *s, const encdiff_image_view *images, const float *x_T,
                                   encdiff_image_view *out, const forward *f)
 {
-    float *scalars = NULL, *tokens = NULL;
+    float *scalars, *tokens;
     ED_REQUIRE(s->model->context, out);
-    encdiff_status status = encode(s, "encdiff_sampler_reconstruct", images, &scalars, &tokens);
-    if (status == ENCDIFF_OK) status = sample_tokens(s, images->n, tokens, x_T, out, f);
-    ed_free(env_of(s), scalars);
-    ed_free(env_of(s), tokens);
-    return status;
+    ED_TRY(encode(s, "encdiff_sampler_reconstruct", images, SCALARS, &scalars, TOKENS, &tokens));
+    return sample_tokens(s, images->n, tokens, x_T, out, f);
 }
 
 encdiff_status encdiff_sampler_reconstruct(encdiff_sampler *s, const encdiff_image_view *images, const float *x_T,
@@ -201,22 +236,19 @@ static encdiff_status swap(encdiff_sampler *s, const encdiff_image_view *a, cons
                            const int32_t *concepts, int32_t count, const float *x_T, encdiff_image_view *out,
                            const forward *f)
 {
-    float *scalars = NULL, *tokens = NULL, *other_scalars = NULL, *other = NULL;
+    float *scalars, *tokens, *other_scalars, *other;
     size_t dim = (size_t)ed_model_config(s->model)->encoder.context_dim;
     ED_REQUIRE(s->model->context, a && b && out && count >= 0 && (concepts || count == 0));
     if (a->n != b->n) return ed_fail(env_of(s), ENCDIFF_ERROR_SHAPE, "a has %d images, b %d", (int)a->n, (int)b->n);
     for (int32_t k = 0; k < count; k++) ED_TRY(check_concept(s, concepts[k]));
-    encdiff_status status = encode(s, "images a", a, &scalars, &tokens);
-    if (status == ENCDIFF_OK) status = encode(s, "images b", b, &other_scalars, &other);
-    for (int32_t i = 0; i < a->n && status == ENCDIFF_OK; i++)
+    ED_TRY(encode(s, "images a", a, SCALARS, &scalars, TOKENS, &tokens));
+    ED_TRY(encode(s, "images b", b, OTHER_SCALARS, &other_scalars, OTHER_TOKENS, &other));
+    for (int32_t i = 0; i < a->n; i++)
         for (int32_t k = 0; k < count; k++) {
             size_t at = (size_t)i * token_floats(s) + (size_t)concepts[k] * dim;
             memcpy(tokens + at, other + at, dim * sizeof *tokens);
         }
-    if (status == ENCDIFF_OK) status = sample_tokens(s, a->n, tokens, x_T, out, f);
-    float *const owned[] = {scalars, tokens, other_scalars, other};
-    for (size_t i = 0; i < ED_COUNT(owned); i++) ed_free(env_of(s), owned[i]);
-    return status;
+    return sample_tokens(s, a->n, tokens, x_T, out, f);
 }
 
 encdiff_status encdiff_sampler_swap(encdiff_sampler *s, const encdiff_image_view *a, const encdiff_image_view *b,
@@ -243,29 +275,23 @@ static float version_scalar(const versions *v, int32_t i, int32_t k)
 static encdiff_status sample_versions(encdiff_sampler *s, const versions *v, int32_t count, const float *x_T,
                                       encdiff_image_view *out, const forward *f)
 {
-    ed_env *env = env_of(s);
     int32_t concepts = ed_model_config(s->model)->encoder.latent_unit;
     size_t item = ed_model_latent_floats(s->model);
-    float *scalars = ed_alloc(env, (size_t)count * (size_t)concepts, sizeof *scalars);
-    float *tokens = ed_alloc(env, (size_t)count * token_floats(s), sizeof *tokens);
-    float *noise = ed_alloc(env, (size_t)count * item, sizeof *noise);
-    encdiff_status status = scalars && tokens && noise ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
-    if (status == ENCDIFF_OK) {
-        for (int32_t i = 0; i < count; i++)
-            for (int32_t k = 0; k < concepts; k++)
-                scalars[(size_t)i * (size_t)concepts + (size_t)k] = version_scalar(v, i, k);
-        if (x_T)
-            memcpy(noise, x_T, item * sizeof *noise);
-        else
-            ed_generator_draw(s->generator, 0, 1, noise);
-        for (int32_t i = 1; i < count; i++) memcpy(noise + (size_t)i * item, noise, item * sizeof *noise);
-        status = tokens_of(s, count, scalars, tokens);
-    }
-    if (status == ENCDIFF_OK) status = sample_tokens(s, count, tokens, noise, out, f);
-    ed_free(env, noise);
-    ed_free(env, tokens);
-    ed_free(env, scalars);
-    return status;
+    float *scalars, *tokens, *noise;
+    ED_TRY(follow_model(s));
+    ED_TRY(take(s, VERSIONS, count, (size_t)concepts, &scalars));
+    ED_TRY(take(s, VERSION_TOKENS, count, token_floats(s), &tokens));
+    ED_TRY(take(s, NOISE, count, item, &noise));
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t k = 0; k < concepts; k++)
+            scalars[(size_t)i * (size_t)concepts + (size_t)k] = version_scalar(v, i, k);
+    if (x_T)
+        memcpy(noise, x_T, item * sizeof *noise);
+    else
+        ed_generator_draw(s->generator, 0, 1, noise);
+    for (int32_t i = 1; i < count; i++) memcpy(noise + (size_t)i * item, noise, item * sizeof *noise);
+    ED_TRY(tokens_of(s, count, scalars, tokens));
+    return sample_tokens(s, count, tokens, noise, out, f);
 }
 
 static encdiff_status one_image(encdiff_sampler *s, const char *what, const encdiff_image_view *view)
@@ -279,17 +305,14 @@ static encdiff_status traverse(encdiff_sampler *s, const encdiff_image_view *ima
                                const float *values, int32_t count, const float *x_T, encdiff_image_view *out,
                                const forward *f)
 {
-    float *scalars = NULL, *tokens = NULL;
+    float *scalars, *tokens;
     ED_REQUIRE(s->model->context, values && count >= 1 && out);
     ED_TRY(one_image(s, "encdiff_sampler_traverse", image));
     ED_TRY(check_concept(s, concept_index));
     ED_TRY(ed_api_check_finite(s->model->context, "values", values, (size_t)count));
-    encdiff_status status = encode(s, "encdiff_sampler_traverse", image, &scalars, &tokens);
+    ED_TRY(encode(s, "encdiff_sampler_traverse", image, SCALARS, &scalars, TOKENS, &tokens));
     versions v = {.a = scalars, .values = values, .concept_index = concept_index};
-    if (status == ENCDIFF_OK) status = sample_versions(s, &v, count, x_T, out, f);
-    ed_free(env_of(s), scalars);
-    ed_free(env_of(s), tokens);
-    return status;
+    return sample_versions(s, &v, count, x_T, out, f);
 }
 
 encdiff_status encdiff_sampler_traverse(encdiff_sampler *s, const encdiff_image_view *image, int32_t concept_index,
@@ -305,18 +328,15 @@ static encdiff_status interpolate(encdiff_sampler *s, const encdiff_image_view *
                                   const float *weights, int32_t count, const float *x_T, encdiff_image_view *out,
                                   const forward *f)
 {
-    float *scalars = NULL, *tokens = NULL, *other_scalars = NULL, *other = NULL;
+    float *scalars, *tokens, *other_scalars, *other;
     ED_REQUIRE(s->model->context, weights && count >= 1 && out);
     ED_TRY(one_image(s, "image a", a));
     ED_TRY(one_image(s, "image b", b));
     ED_TRY(ed_api_check_finite(s->model->context, "weights", weights, (size_t)count));
-    encdiff_status status = encode(s, "image a", a, &scalars, &tokens);
-    if (status == ENCDIFF_OK) status = encode(s, "image b", b, &other_scalars, &other);
+    ED_TRY(encode(s, "image a", a, SCALARS, &scalars, TOKENS, &tokens));
+    ED_TRY(encode(s, "image b", b, OTHER_SCALARS, &other_scalars, OTHER_TOKENS, &other));
     versions v = {.a = scalars, .b = other_scalars, .values = weights, .concept_index = -1};
-    if (status == ENCDIFF_OK) status = sample_versions(s, &v, count, x_T, out, f);
-    float *const owned[] = {scalars, tokens, other_scalars, other};
-    for (size_t i = 0; i < ED_COUNT(owned); i++) ed_free(env_of(s), owned[i]);
-    return status;
+    return sample_versions(s, &v, count, x_T, out, f);
 }
 
 encdiff_status encdiff_sampler_interpolate(encdiff_sampler *s, const encdiff_image_view *a, const encdiff_image_view *b,
@@ -333,26 +353,18 @@ encdiff_status encdiff_sampler_interpolate(encdiff_sampler *s, const encdiff_ima
 static encdiff_status invert(encdiff_sampler *s, const encdiff_image_view *images, const float *tokens, float *x_T,
                              const forward *f)
 {
-    float *scalars = NULL, *own = NULL;
-    size_t side = (size_t)ed_model_config(s->model)->image.resolution;
+    float *scalars, *own, *pixels;
     ED_REQUIRE(s->model->context, x_T);
-    encdiff_status status = encode(s, "encdiff_sampler_invert", images, &scalars, &own);
-    float *pixels = status == ENCDIFF_OK ? ed_alloc(env_of(s), (size_t)images->n * side * side * 3, sizeof *pixels)
-                                         : NULL;
-    if (status == ENCDIFF_OK && !pixels) status = ENCDIFF_ERROR_OUT_OF_MEMORY;
-    if (status == ENCDIFF_OK) status = ed_api_images_in(s->model, "encdiff_sampler_invert", images, pixels);
-    if (status == ENCDIFF_OK) {
-        ed_generate_args args = {.n = images->n,
-                                 .tokens = tokens ? tokens : own,
-                                 .latents = x_T,
-                                 .progress = f->progress ? forward_progress : NULL,
-                                 .user = (void *)(uintptr_t)f};
-        status = ed_generate_inverse(s->generator, pixels, &args);
-    }
-    ed_free(env_of(s), pixels);
-    ed_free(env_of(s), own);
-    ed_free(env_of(s), scalars);
-    return status;
+    ED_TRY(follow_model(s));
+    ED_TRY(encode(s, "encdiff_sampler_invert", images, SCALARS, &scalars, TOKENS, &own));
+    if (tokens) ED_TRY(ed_api_check_finite(s->model->context, "tokens", tokens, (size_t)images->n * token_floats(s)));
+    ED_TRY(take(s, PIXELS, images->n, image_floats(s), &pixels)); /* where encode() left them */
+    ed_generate_args args = {.n = images->n,
+                             .tokens = tokens ? tokens : own,
+                             .latents = x_T,
+                             .progress = f->progress ? forward_progress : NULL,
+                             .user = (void *)(uintptr_t)f};
+    return ed_generate_inverse(s->generator, pixels, &args);
 }
 
 encdiff_status encdiff_sampler_invert(encdiff_sampler *s, const encdiff_image_view *images, const float *tokens,

@@ -8,6 +8,7 @@ struct encdiff_trainer {
     encdiff_model *model;
     ed_trainer *trainer;
     float *images, *noise; /* the caller's, converted */
+    size_t capacity;       /* images that these have room for */
 };
 
 void encdiff_trainer_options_init(encdiff_trainer_options *options, size_t struct_size)
@@ -34,6 +35,13 @@ static ed_trainer_options inner_options(const ed_config *c, const encdiff_traine
                                 .log_every = c->data.log_every,
                                 .checkpoint_every = interval(o->checkpoint_interval, c->data.checkpoint_every),
                                 .picture_every = interval(o->picture_interval, c->data.image_every)};
+}
+
+/* Others have nothing to train, which the inner trainer says. */
+static bool has_learnt_autoencoder(const encdiff_model *m)
+{
+    ed_autoencoder_kind kind = ed_model_config(m)->autoencoder.kind;
+    return kind == ED_AE_VQ || kind == ED_AE_KL;
 }
 
 /* The perceptual loss needs a network that comes from the user. */
@@ -65,7 +73,7 @@ static encdiff_status create(encdiff_model *m, encdiff_dataset *dataset, const e
     if (m->weights->trained) return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "another trainer holds the model");
     if (atomic_load(&m->weights->references) > 1)
         return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "the weights are shared: they are read-only");
-    if (o.stage == ENCDIFF_STAGE_AUTOENCODER) ED_TRY(load_lpips(m, &o));
+    if (o.stage == ENCDIFF_STAGE_AUTOENCODER && has_learnt_autoencoder(m)) ED_TRY(load_lpips(m, &o));
     encdiff_trainer *t = ed_alloc(&m->context->env, 1, sizeof *t);
     if (!t) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     t->model = ed_model_retain(m);
@@ -139,6 +147,20 @@ encdiff_status encdiff_trainer_step(encdiff_trainer *t, encdiff_train_report *re
     return status == ENCDIFF_OK ? give_report(context, __func__, &t->trainer->report, report) : status;
 }
 
+/* Room for a batch of n images and its noise, kept between calls. */
+static encdiff_status reserve(encdiff_trainer *t, size_t n)
+{
+    ed_env *env = &t->model->context->env;
+    size_t side = (size_t)ed_model_config(t->model)->image.resolution;
+    if (n <= t->capacity) return ENCDIFF_OK;
+    ed_free(env, t->images);
+    ed_free(env, t->noise);
+    t->images = ed_alloc(env, n * side * side * 3, sizeof *t->images);
+    t->noise = ed_alloc(env, n * ed_model_latent_floats(t->model), sizeof *t->noise);
+    t->capacity = t->images && t->noise ? n : 0;
+    return t->capacity ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
+}
+
 /* The caller's batch in the library's layout. */
 static encdiff_status take_given(encdiff_trainer *t, const encdiff_image_view *images, const int32_t *timesteps,
                                  const float *noise, ed_given *given)
@@ -146,25 +168,18 @@ static encdiff_status take_given(encdiff_trainer *t, const encdiff_image_view *i
     encdiff_model *m = t->model;
     const ed_config *c = ed_model_config(m);
     ED_TRY(ed_api_check_images(m, "the batch", images));
-    size_t n = (size_t)images->n, side = (size_t)c->image.resolution, item = ed_model_latent_floats(m);
+    size_t n = (size_t)images->n;
     for (size_t i = 0; timesteps && i < n; i++)
         if (timesteps[i] < 0 || timesteps[i] >= c->diffusion.timesteps)
             return ed_fail(&m->context->env, ENCDIFF_ERROR_ARGUMENT, "timestep %d of image %zu is not in 0 .. %d",
                            (int)timesteps[i], i, c->diffusion.timesteps - 1);
-    if (noise) ED_TRY(ed_api_check_finite(m->context, "noise", noise, n * item));
-    ed_free(&m->context->env, t->images);
-    ed_free(&m->context->env, t->noise);
-    t->noise = NULL;
-    t->images = ed_alloc(&m->context->env, n * side * side * 3, sizeof *t->images);
-    if (!t->images) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (noise) ED_TRY(ed_api_check_finite(m->context, "noise", noise, n * ed_model_latent_floats(m)));
+    ED_TRY(reserve(t, n));
     ED_TRY(ed_api_images_in(m, "the batch", images, t->images));
-    if (noise) {
-        t->noise = ed_alloc(&m->context->env, n * item, sizeof *t->noise);
-        if (!t->noise) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (noise)
         ed_nchw_to_nhwc(noise, t->noise, images->n, ed_config_latent_channels(c), ed_config_latent_size(c),
                         ed_config_latent_size(c));
-    }
-    *given = (ed_given){.n = images->n, .images = t->images, .timesteps = timesteps, .noise = t->noise};
+    *given = (ed_given){.n = images->n, .images = t->images, .timesteps = timesteps, .noise = noise ? t->noise : NULL};
     return ENCDIFF_OK;
 }
 

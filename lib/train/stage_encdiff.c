@@ -253,14 +253,14 @@ static encdiff_status run_rank(ed_env *env, void *argument, int rank)
 static void collect(const ed_stage_encdiff *stage, const ed_encdiff_batch *batch, ed_losses *losses)
 {
     double sum = 0;
-    *losses = (ed_losses){.count = 1, .names = {"loss"}, .bad_image = -1};
+    *losses = (ed_losses){.count = 2, .names = {"loss", "simple"}, .bad_image = -1};
     for (int r = 0; r < stage->ranks; r++)
         for (int64_t i = 0; i < stage->shards[r].count; i++) {
             float loss = stage->shards[r].loss_values[i];
             sum += (double)loss;
             if (!isfinite(loss) && losses->bad_image < 0) losses->bad_image = stage->shards[r].first + i;
         }
-    losses->values[0] = sum / (double)batch->n;
+    losses->values[0] = losses->values[1] = sum / (double)batch->n;
 }
 
 encdiff_status ed_stage_encdiff_run(ed_stage_encdiff *stage, const ed_encdiff_batch *batch, ed_losses *losses)

@@ -25,6 +25,14 @@ static encdiff_status start_average(ed_env *env, const ed_params *params, float 
     return ENCDIFF_OK;
 }
 
+static encdiff_status guard(ed_trainer *t, float *live, size_t count)
+{
+    float *copy = ed_alloc(t->env, ED_MAX(count, 1), sizeof *copy);
+    if (!copy) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    t->guarded[t->guarded_count++] = (ed_guarded){live, copy, count};
+    return ENCDIFF_OK;
+}
+
 static encdiff_status create_encdiff(ed_trainer *t)
 {
     ed_networks *n = t->networks;
@@ -41,7 +49,8 @@ static encdiff_status create_encdiff(ed_trainer *t)
         ed_dataset_get_info(t->dataset, &info);
         ED_TRY(ed_latent_cache_create(t->env, info.size, latent_floats(c, true), &t->cache));
     }
-    return ed_optimizer_create(t->team, 2, params, ema, &t->optimizer);
+    ED_TRY(ed_optimizer_create(t->team, 2, params, ema, &t->optimizer));
+    return guard(t, params[1]->values, params[1]->total); /* the running statistics are in it */
 }
 
 static encdiff_status create_autoencoder(ed_trainer *t)
@@ -52,8 +61,12 @@ static encdiff_status create_autoencoder(ed_trainer *t)
         return ed_fail(t->env, ENCDIFF_ERROR_UNSUPPORTED,
                        "the autoencoder stage has nothing to train: autoencoder.kind has no parameters");
     ED_TRY(ed_optimizer_create(t->team, 1, &params[0], NULL, &t->optimizer));
+    ED_TRY(guard(t, params[0]->values, params[0]->total));
+    ED_TRY(guard(t, t->optimizer->sets[0].m, params[0]->total));
+    ED_TRY(guard(t, t->optimizer->sets[0].v, params[0]->total));
     if (!n->config.train_autoencoder.discriminator) return ENCDIFF_OK;
-    return ed_optimizer_create(t->team, 1, &params[1], NULL, &t->discriminator);
+    ED_TRY(ed_optimizer_create(t->team, 1, &params[1], NULL, &t->discriminator));
+    return guard(t, params[1]->values, params[1]->total);
 }
 
 static encdiff_status check_dataset(ed_trainer *t)
@@ -112,6 +125,7 @@ void ed_trainer_free(ed_trainer *t)
     ed_stage_autoencoder_free(t->autoencoder);
     ed_optimizer_free(t->discriminator);
     ed_optimizer_free(t->optimizer);
+    for (int i = 0; i < t->guarded_count; i++) ed_free(t->env, t->guarded[i].copy);
     ed_latent_cache_free(t->env, t->cache);
     ed_schedule_free(t->env, &t->schedule);
     ed_free(t->env, t->images);
@@ -380,18 +394,48 @@ static void report_step(ed_trainer *t, const ed_losses *losses, double rate, dou
     r->losses = *losses;
 }
 
+/* Where a step began, to go back to when it fails. */
+typedef struct position {
+    int64_t batches, updates;
+    uint64_t samples;
+    float scale_factor;
+    bool scale_known;
+} position;
+
+static position begin_step(ed_trainer *t)
+{
+    for (int i = 0; i < t->guarded_count; i++)
+        memcpy(t->guarded[i].copy, t->guarded[i].live, t->guarded[i].count * sizeof(float));
+    return (position){t->batches, t->optimizer->updates, t->samples, t->networks->scale_factor,
+                      t->networks->scale_known};
+}
+
+static void undo_step(ed_trainer *t, const position *p)
+{
+    for (int i = 0; i < t->guarded_count; i++)
+        memcpy(t->guarded[i].live, t->guarded[i].copy, t->guarded[i].count * sizeof(float));
+    for (int set = 0; set < ED_SET_COUNT; set++) t->networks->sets[set].version++;
+    t->batches = p->batches;
+    t->optimizer->updates = p->updates;
+    t->networks->scale_factor = p->scale_factor;
+    t->networks->scale_known = p->scale_known;
+    ed_optimizer_clear(t->optimizer);
+    if (t->discriminator) ed_optimizer_clear(t->discriminator);
+    t->samples = p->samples;
+    ed_loader_free(t->env, t->loader); /* the next step opens one at this batch, without what may have failed in it */
+    t->loader = NULL;
+}
+
 encdiff_status ed_trainer_step(ed_trainer *t, const ed_given *given)
 {
     ed_losses losses;
     double start = ed_now(), rate = ed_trainer_learning_rate(t);
-    int64_t batches = t->batches;
     ED_TRY(ed_check_cancel(t->env));
+    position before = begin_step(t);
     t->report.wait_seconds = 0;
     encdiff_status status = take_step(t, given, &losses);
     if (status != ENCDIFF_OK) {
-        t->batches = batches;
-        ed_optimizer_clear(t->optimizer);
-        if (t->discriminator) ed_optimizer_clear(t->discriminator);
+        undo_step(t, &before);
         return status;
     }
     t->step++;

@@ -29,6 +29,14 @@ typedef struct ed_train_report {
 
 typedef int (*ed_train_progress)(const ed_train_report *report, void *user);
 
+/* What a step changes before it is sure to succeed, with room for a copy. */
+typedef struct ed_guarded {
+    float *live, *copy;
+    size_t count;
+} ed_guarded;
+
+#define ED_MAX_GUARDED 5
+
 typedef struct ed_latent_cache ed_latent_cache;
 typedef struct ed_train_log ed_train_log;
 
@@ -57,8 +65,9 @@ typedef struct ed_trainer {
     int64_t step;     /* updates done */
     int64_t batches;  /* batches seen: the random numbers' step */
     uint64_t samples; /* images taken from the loader */
+    ed_guarded guarded[ED_MAX_GUARDED];
+    int guarded_count;
     ed_train_report report;
-    double clock; /* of the last update */
     ed_train_log *log;
 } ed_trainer;
 
