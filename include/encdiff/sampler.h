@@ -29,7 +29,8 @@ typedef enum encdiff_sampler_method {
 typedef struct encdiff_sampler_options {
     size_t struct_size;
     int32_t method;            /* encdiff_sampler_method; 0: ENCDIFF_SAMPLER_DDIM */
-    int32_t steps;             /* calls of the U-Net; 0: 50, for DDPM all timesteps */
+    int32_t steps;             /* calls of the U-Net; 0: 50, for DDPM all timesteps. A number that does not divide the
+                                  model's timesteps makes more: every (timesteps / steps)-th is taken, as published */
     double eta;                /* DDIM: 0 deterministic .. 1 as much noise as DDPM */
     uint64_t seed;             /* of noise that is not given */
     int32_t quantize_denoised; /* encdiff_switch: VQ, quantise the clean latents predicted in each step; default off */
@@ -67,8 +68,8 @@ ENCDIFF_API void encdiff_sampler_free(encdiff_sampler *sampler);
  *
  * tokens      float[n][tokens][token_dim]
  * x_T         starting noise, or NULL
- * step_noise  float[steps][n][latent_channels][latent_height][latent_width], noise of each step in the order taken, or
- *             NULL to draw it; not read by deterministic samplers
+ * step_noise  float[steps taken][n][latent_channels][latent_height][latent_width], noise of each step in the order
+ *             taken, or NULL to draw it; not read by deterministic samplers
  * latents     out, as x_T: the final latents, not quantised; or NULL
  * images      out, n images at the model's resolution; or NULL
  *

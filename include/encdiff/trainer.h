@@ -31,7 +31,7 @@ typedef struct encdiff_trainer_options {
     double learning_rate;        /* base rate, before warm-up; 0: the configuration's */
     int32_t ema;                 /* encdiff_switch: keep moving averages; default: the configuration's */
     int32_t cache_latents;       /* encdiff_switch: encode each image once; default: where they fit in memory */
-    const char *lpips_weights;   /* VGG16 and LPIPS weights for the autoencoder's perceptual loss; NULL: left out */
+    const char *lpips_weights;   /* VGG16 and LPIPS weights for the perceptual loss; NULL: the configuration's */
     const char *output;          /* folder for log, checkpoints and pictures; NULL: nothing is written */
     int64_t checkpoint_interval; /* steps between checkpoints in output; 0: the configuration's, -1: never */
     int64_t picture_interval;    /* steps between grids in output; 0: the configuration's, -1: never */
@@ -49,8 +49,8 @@ ENCDIFF_API void encdiff_trainer_options_init(encdiff_trainer_options *options, 
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_SHAPE when the dataset's resolution differs or it is smaller than a batch;
  * ENCDIFF_ERROR_STATE when the weights are shared or another trainer holds the model; ENCDIFF_ERROR_UNSUPPORTED when
- * the stage has nothing to train; ENCDIFF_ERROR_NOT_FOUND, ENCDIFF_ERROR_FORMAT for the LPIPS weights; ENCDIFF_ERROR_IO
- * for the folder.
+ * the stage has nothing to train; ENCDIFF_ERROR_CONFIG when the configuration wants the perceptual loss and no weights
+ * are named; ENCDIFF_ERROR_NOT_FOUND, ENCDIFF_ERROR_FORMAT for the LPIPS weights; ENCDIFF_ERROR_IO for the folder.
  */
 ENCDIFF_API encdiff_status encdiff_trainer_create(encdiff_model *model, encdiff_dataset *dataset,
                                                   const encdiff_trainer_options *options, encdiff_trainer **trainer);
