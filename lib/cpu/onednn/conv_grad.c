@@ -172,4 +172,4 @@ static encdiff_status run_weight(const ed_call *call)
 }
 
 const ed_kernel ed_onednn_conv2d_grad_input = {.prepare = prepare_input, .run = run_input, .release = release_input};
-const ed_kernel ed_cpu_conv2d_grad_weight = {.prepare = prepare_weight, .run = run_weight};
+const ed_kernel ed_onednn_conv2d_grad_weight = {.prepare = prepare_weight, .run = run_weight};
