@@ -481,6 +481,8 @@ static void a_step_that_fails_half_way_is_undone(void)
         double loss = step(&b);
         if (status == ENCDIFF_OK) loss = step(&b); /* memory was enough: both are one step on */
         CHECK(status == ENCDIFF_OK || status == ENCDIFF_ERROR_OUT_OF_MEMORY);
+        if (status == ENCDIFF_OK && encdiff_trainer_step(a.trainer, NULL) != ENCDIFF_ERROR_OUT_OF_MEMORY)
+            loss = step(&b); /* a batch read ahead may have failed, which the step that wants it says */
         CHECK_THAT(step(&a) == loss, "after failing allocation %d the step differs", call);
         end(&b);
         end(&a);
