@@ -472,7 +472,7 @@ static void a_step_that_fails_half_way_is_undone(void)
     end(&b);
     end(&a);
 
-    for (int call = 1; call < 400; call += 13) { /* the first step takes memory; make that fail here and there */
+    for (int call = 1; call < 200; call += 13) { /* the first step takes memory; make that fail here and there */
         begin(&a, TINY, 2, NULL);
         begin(&b, TINY, 2, NULL);
         atomic_store(&a.memory.fail_from, atomic_load(&a.memory.calls) + call);
