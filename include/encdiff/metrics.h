@@ -108,7 +108,10 @@ ENCDIFF_API double encdiff_scores_value(const encdiff_scores *scores, int32_t in
 /* Look a number up by name. Returns ENCDIFF_OK; ENCDIFF_ERROR_NOT_FOUND, and value is as before. */
 ENCDIFF_API encdiff_status encdiff_scores_find(const encdiff_scores *scores, const char *name, double *value);
 
-/* Everything as JSON, nested at the dots of the names, with matrices and the settings used; belongs to scores. */
+/*
+ * Everything as JSON, nested at the dots of the names, with matrices and the settings used; null for a number that is
+ * infinite, as the PSNR of equal images is. Belongs to scores.
+ */
 ENCDIFF_API const char *encdiff_scores_json(const encdiff_scores *scores);
 
 /* Free a result. NULL is allowed. */

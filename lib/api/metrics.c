@@ -411,6 +411,13 @@ static encdiff_status flatten(encdiff_scores *s, const ed_json *node)
     return ENCDIFF_OK;
 }
 
+/* JSON has no infinity (the PSNR of equal images): it is written as null. */
+static void drop_infinities(ed_json *node)
+{
+    if (node->kind == ED_JSON_NUMBER && !isfinite(node->number)) node->kind = ED_JSON_NULL;
+    for (size_t i = 0; i < node->count; i++) drop_infinities(node->items[i]);
+}
+
 static encdiff_status finish(work *w, encdiff_scores **out)
 {
     ed_text text = {0};
@@ -419,6 +426,7 @@ static encdiff_status finish(work *w, encdiff_scores **out)
     s->context = w->context;
     ed_context_retain(w->context);
     encdiff_status status = flatten(s, w->tree);
+    drop_infinities(w->tree);
     if (status == ENCDIFF_OK) status = ed_json_print(w->env, w->tree, true, &text);
     s->json = text.data;
     if (status != ENCDIFF_OK)

@@ -167,7 +167,11 @@ encdiff_status encdiff_model_share(encdiff_model *model, encdiff_context *contex
     if (model->weights->trained)
         return ed_fail(&model->context->env, ENCDIFF_ERROR_STATE, "a trainer holds the model: it cannot be shared");
     atomic_fetch_add(&model->weights->references, 1);
-    return make_model(context, model->weights, shared);
+    encdiff_status status = make_model(context, model->weights, shared);
+    /* the reason is with the other context; the caller asked the model's */
+    if (status != ENCDIFF_OK && context != model->context)
+        ed_fail(&model->context->env, status, "%s", context->env.message);
+    return status;
 }
 
 encdiff_model *ed_model_retain(encdiff_model *model)
