@@ -4,7 +4,7 @@
  */
 #include "api.h"
 
-enum { N = 2, POINTS = 25 }; /* failures tried of each action, spread over its allocations */
+enum { N = 2, POINTS = 16 }; /* failures tried of each action, spread over its allocations */
 
 /* What actions work on, made before memory fails. */
 typedef struct scene {
