@@ -8,6 +8,8 @@
 
 #include <encdiff/encdiff.h>
 
+#define BATCH 64 /* images that are in memory at once */
+
 /* Everything the program holds; zeros are fine to free. */
 typedef struct program {
     encdiff_context *context;
@@ -27,6 +29,19 @@ static int finish(program *p, encdiff_status status)
     encdiff_model_free(p->model);
     encdiff_context_free(p->context);
     return status == ENCDIFF_OK ? 0 : 1;
+}
+
+/* Images first .. first + view->n - 1: read, encoded, printed. */
+static encdiff_status encode_batch(program *p, int64_t first, encdiff_image_view *view, int32_t concepts)
+{
+    int64_t indices[BATCH];
+    for (int32_t i = 0; i < view->n; i++) indices[i] = first + i;
+    encdiff_status status = encdiff_dataset_read(p->images, indices, view);
+    if (status == ENCDIFF_OK) status = encdiff_model_encode(p->model, view, p->scalars, NULL);
+    for (int32_t i = 0; i < view->n && status == ENCDIFF_OK; i++)
+        for (int32_t k = 0; k < concepts; k++)
+            printf("%.6g%c", (double)p->scalars[i * concepts + k], k + 1 < concepts ? ' ' : '\n');
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -51,19 +66,18 @@ int main(int argc, char **argv)
     if (status == ENCDIFF_OK) status = encdiff_dataset_get_info(p.images, &data);
     if (status != ENCDIFF_OK) return finish(&p, status);
 
-    int32_t n = data.size < 4096 ? (int32_t)data.size : 4096;
-    encdiff_image_view view = {.format = ENCDIFF_IMAGE_U8_NHWC, .n = n, .height = model.height, .width = model.width};
+    encdiff_image_view view = {
+        .format = ENCDIFF_IMAGE_U8_NHWC, .n = BATCH, .height = model.height, .width = model.width};
     view.data = p.pixels = malloc(encdiff_image_view_bytes(&view));
-    p.scalars = malloc((size_t)n * (size_t)model.tokens * sizeof *p.scalars);
+    p.scalars = malloc((size_t)BATCH * (size_t)model.tokens * sizeof *p.scalars);
     if (!p.pixels || !p.scalars) {
         fprintf(stderr, "encode: out of memory\n");
         finish(&p, ENCDIFF_OK);
         return 1;
     }
-    status = encdiff_dataset_read(p.images, NULL, &view);
-    if (status == ENCDIFF_OK) status = encdiff_model_encode(p.model, &view, p.scalars, NULL);
-    for (int32_t i = 0; i < n && status == ENCDIFF_OK; i++)
-        for (int32_t k = 0; k < model.tokens; k++)
-            printf("%.6g%c", (double)p.scalars[i * model.tokens + k], k + 1 < model.tokens ? ' ' : '\n');
+    for (int64_t first = 0; first < data.size && status == ENCDIFF_OK; first += BATCH) {
+        view.n = data.size - first < BATCH ? (int32_t)(data.size - first) : BATCH;
+        status = encode_batch(&p, first, &view, model.tokens);
+    }
     return finish(&p, status);
 }

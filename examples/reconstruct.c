@@ -1,5 +1,5 @@
 /*
- * Encode images to concept tokens and sample them back: the images above, what came back below.
+ * Encode the first eight images to concept tokens and sample them back: the images above, what came back below.
  *
  *     reconstruct MODEL IMAGES OUT.png
  */

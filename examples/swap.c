@@ -1,5 +1,5 @@
 /*
- * Give images of A the chosen concepts of the images of B: A above, B in the middle, the result below.
+ * Give the first eight images of A the chosen concepts of those of B: A above, B in the middle, the result below.
  *
  *     swap MODEL A B CONCEPT[,CONCEPT...] OUT.png
  */

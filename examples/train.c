@@ -24,11 +24,12 @@ int main(int argc, char **argv)
     encdiff_model *model = NULL;
     encdiff_dataset *scenes = NULL;
     encdiff_trainer *trainer = NULL;
-    if (argc < 2 || argc > 3) {
+    char *end = "";
+    long long steps = argc == 3 ? strtoll(argv[2], &end, 10) : 0; /* 0: as many as the configuration says */
+    if (argc < 2 || argc > 3 || *end || steps < 0) {
         fprintf(stderr, "usage: train OUT.safetensors [STEPS]\n");
         return 2;
     }
-    long long steps = argc > 2 ? atoll(argv[2]) : 0; /* 0: as many as the configuration says */
 
     encdiff_status status = encdiff_context_create(NULL, &context);
     if (status == ENCDIFF_OK) status = encdiff_model_create(context, "shapes3d-quick", 0, &model);

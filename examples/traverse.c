@@ -10,11 +10,12 @@
 int main(int argc, char **argv)
 {
     studio s = {0};
-    if (argc != 5) {
+    char *end = "";
+    int32_t number = argc == 5 ? (int32_t)strtol(argv[3], &end, 10) : -1;
+    if (argc != 5 || !argv[3][0] || *end) {
         fprintf(stderr, "usage: traverse MODEL IMAGE CONCEPT OUT.png\n");
         return 2;
     }
-    int32_t number = (int32_t)atoi(argv[3]);
     encdiff_image_view image = {0}, varied = {0};
     float *scalars = NULL, values[VALUES] = {0};
     const char *const labels[] = {"varied"};
