@@ -214,7 +214,7 @@ static void callbacks_stop_an_evaluation(void)
     encdiff_metrics_options options = small_options("factor_vae");
     encdiff_scores *scores;
     int calls = 0;
-    begin();
+    context = open_context(&memory, 1); /* of several threads one reports, when it has done a piece of the work */
     table *t = make_table(true);
     FAILS(context, encdiff_metrics_from_codes(context, &t->scalars, NULL, &options, &scores, stop, &calls),
           ENCDIFF_CANCELLED, "");
