@@ -1,7 +1,7 @@
 /*
  * conv2d, y = x * w + b + r, and its gradient for the input, by Winograd's F(2x2,3x3) (winograd.h).
  *
- * The kernels are transformed to scratch at every call: as panels [plane][panel][in][columns], the order in which a
+ * The kernels are transformed to scratch at every call: as panels [panel][plane][in][columns], the order in which a
  * product reads them. That is a percent of the work where there are 128 tiles or more, and no second copy of the
  * weights has to be kept. The product is our own, since everything it reads is already packed and its matrices are
  * small.
@@ -17,8 +17,9 @@ typedef struct plan {
     ed_winograd g;
     int64_t in, out;
     int64_t columns; /* out in whole panels */
-    int64_t block;   /* tiles, a multiple of ED_PRODUCT_ROWS */
-    int64_t kernel_plane, input_plane, output_plane;
+    int64_t block;   /* tiles, an even number */
+    int64_t blocks;
+    int64_t kernel_plane, panel, input_plane, output_plane;
 } plan;
 
 /* Cache that a block's inputs and outputs may take. */
@@ -28,12 +29,19 @@ static plan make_plan(const ed_winograd *g, int64_t in, int64_t out)
 {
     plan p = {.g = *g, .in = in, .out = out, .columns = ed_whole(out, ED_PRODUCT_COLUMNS)};
     int64_t most = ED_MAX(BLOCK_BYTES / (ED_PLANES * (int64_t)sizeof(float) * (in + p.columns)), 48);
-    int64_t blocks = ED_MAX((g->tiles + most - 1) / most, 1);
-    p.block = ed_whole((g->tiles + blocks - 1) / blocks, ED_PRODUCT_ROWS);
-    p.kernel_plane = in * p.columns + ED_PLANE_GAP;
+    p.blocks = (g->tiles + most - 1) / most;
+    p.block = ed_whole((g->tiles + p.blocks - 1) / p.blocks, p.blocks == 1 ? 2 : ED_PRODUCT_ROWS);
+    p.kernel_plane = in * ED_PRODUCT_COLUMNS + ED_PLANE_GAP;
+    p.panel = ED_PLANES * p.kernel_plane;
     p.input_plane = p.block * in + ED_PLANE_GAP;
     p.output_plane = p.block * p.columns + ED_PLANE_GAP;
     return p;
+}
+
+/* One block has each panel of kernels transformed when its turn comes, and keeps no other. */
+static size_t kernel_floats(const plan *p)
+{
+    return (size_t)(p->blocks == 1 ? p->panel : p->columns / ED_PRODUCT_COLUMNS * p->panel);
 }
 
 /* Scratch, cut in this order. `outside` is read as zeros and `dump` written for pixels that an image lacks. */
@@ -44,7 +52,7 @@ typedef struct work {
 static work cut(const plan *p, char *scratch)
 {
     work s;
-    s.kernels = ed_cut(&scratch, (size_t)(ED_PLANES * p->kernel_plane), sizeof(float));
+    s.kernels = ed_cut(&scratch, kernel_floats(p), sizeof(float));
     s.inputs = ed_cut(&scratch, (size_t)(ED_PLANES * p->input_plane), sizeof(float));
     s.outputs = ed_cut(&scratch, (size_t)(ED_PLANES * p->output_plane), sizeof(float));
     s.outside = ed_cut(&scratch, (size_t)ED_MAX(p->in, p->out), sizeof(float));
@@ -54,7 +62,7 @@ static work cut(const plan *p, char *scratch)
 
 static size_t work_size(const plan *p)
 {
-    return ed_cut_size((size_t)(ED_PLANES * p->kernel_plane), sizeof(float)) +
+    return ed_cut_size(kernel_floats(p), sizeof(float)) +
            ed_cut_size((size_t)(ED_PLANES * p->input_plane), sizeof(float)) +
            ed_cut_size((size_t)(ED_PLANES * p->output_plane), sizeof(float)) +
            ed_cut_size((size_t)ED_MAX(p->in, p->out), sizeof(float)) + ed_cut_size((size_t)p->out, sizeof(float));
@@ -82,12 +90,6 @@ ED_INLINE void transform_kernels(const ed_row8 g[9], float *to, int64_t plane)
     }
 }
 
-/* Where the column of an output channel begins in its panel. */
-ED_INLINE float *panel_at(const plan *p, float *kernels, int64_t column)
-{
-    return kernels + column / ED_PRODUCT_COLUMNS * (p->in * ED_PRODUCT_COLUMNS) + column % ED_PRODUCT_COLUMNS;
-}
-
 /* A block of 8 x 8 channels of w[o][9][c], zeros where w ends, read with a distance of 9 * 8 between rows. */
 static const float *whole_block(const ed_winograd *g, const float *w, int64_t i, int64_t j, float block[8 * 9 * 8])
 {
@@ -99,79 +101,105 @@ static const float *whole_block(const ed_winograd *g, const float *w, int64_t i,
     return block;
 }
 
+/* Makes the panel of output columns first .. first + ED_PRODUCT_COLUMNS - 1. */
+typedef void (*kernel_function)(const plan *p, const float *w, int64_t first, float *panel);
+
 /* For y = x * w: rows of a panel are input channels c, columns are o, which lie far apart in w and are turned. */
-static void forward_kernels(const plan *p, const float *w, float *kernels)
+static void forward_panel(const plan *p, const float *w, int64_t first, float *panel)
 {
     const ed_winograd *g = &p->g;
     float block[8 * 9 * 8], turned[9][8 * 8];
-    for (int64_t i = 0; i < p->columns; i += 8) {
-        float *panel = panel_at(p, kernels, i);
-        for (int64_t j = 0; j < g->c; j += 8) {
+    for (int64_t j = 0; j < g->c; j += 8) {
+        for (int64_t k = 0; k < ED_PRODUCT_COLUMNS; k += 8) {
+            int64_t i = first + k;
             bool whole = i + 8 <= g->o && j + 8 <= g->c;
             const float *from = whole ? w + i * 9 * g->c + j : whole_block(g, w, i, j, block);
             int64_t pitch = whole ? g->c : 8;
-            for (int k = 0; k < 9; k++) ed_transpose8(from + k * pitch, 9 * pitch, turned[k], 8);
+            for (int q = 0; q < 9; q++) ed_transpose8(from + q * pitch, 9 * pitch, turned[q], 8);
             for (int64_t r = 0; r < ED_MIN(g->c - j, 8); r++) {
                 ed_row8 kernel[9];
-                for (int k = 0; k < 9; k++) kernel[k] = ed_load8(turned[k] + 8 * r);
-                transform_kernels(kernel, panel + (j + r) * ED_PRODUCT_COLUMNS, p->kernel_plane);
+                for (int q = 0; q < 9; q++) kernel[q] = ed_load8(turned[q] + 8 * r);
+                transform_kernels(kernel, panel + (j + r) * ED_PRODUCT_COLUMNS + k, p->kernel_plane);
             }
         }
     }
 }
 
-/* For dx = dy * w turned by half a circle: rows of a panel are o, columns are c as in w. */
-static void backward_kernels(const plan *p, const float *w, float *kernels)
+/* Nine rows of eight channels, c apart, of which those from `count` on are zero. */
+static const float *whole_rows(const float *w, int64_t c, int64_t count, float rows[9 * 8])
 {
-    const ed_winograd *g = &p->g;
-    float block[8 * 9 * 8];
-    for (int64_t j = 0; j < p->columns; j += 8) {
-        float *panel = panel_at(p, kernels, j);
-        for (int64_t i = 0; i < g->o; i++) {
-            bool whole = j + 8 <= g->c;
-            const float *from = w + i * 9 * g->c + j;
-            int64_t pitch = whole ? g->c : 8;
-            if (!whole) {
-                memset(block, 0, 9 * 8 * sizeof *block);
-                for (int k = 0; k < 9 && j < g->c; k++)
-                    memcpy(block + 8 * k, from + k * g->c, (size_t)(g->c - j) * sizeof *block);
-                from = block;
-            }
+    memset(rows, 0, 9 * 8 * sizeof *rows);
+    for (int k = 0; k < 9 && count > 0; k++) memcpy(rows + 8 * k, w + k * c, (size_t)count * sizeof *rows);
+    return rows;
+}
+
+/* For dx = dy * w turned by half a circle: rows of a panel are o, columns are c as in w. */
+static void backward_panel(const plan *p, const float *w, int64_t first, float *panel)
+{
+    const int64_t c = p->g.c;
+    float rows[9 * 8];
+    for (int64_t i = 0; i < p->g.o; i++, w += 9 * c, panel += ED_PRODUCT_COLUMNS) {
+        for (int64_t k = 0; k < ED_PRODUCT_COLUMNS; k += 8) {
+            int64_t j = first + k;
+            bool whole = j + 8 <= c;
+            const float *from = whole ? w + j : whole_rows(w + ED_MIN(j, c), c, c - j, rows);
+            int64_t pitch = whole ? c : 8;
             ed_row8 kernel[9];
-            for (int k = 0; k < 9; k++) kernel[8 - k] = ed_load8(from + k * pitch);
-            transform_kernels(kernel, panel + i * ED_PRODUCT_COLUMNS, p->kernel_plane);
+            for (int q = 0; q < 9; q++) kernel[8 - q] = ed_load8(from + q * pitch);
+            transform_kernels(kernel, panel + k, p->kernel_plane);
         }
     }
 }
 
 /* ---------------------------------------------------------------- products: M = V U in every plane */
 
-/* Six rows of v, `depth` floats each and as far apart, times a panel. */
-ED_INLINE void product_tile(const float *v, const float *panel, int64_t depth, float *m, int64_t pitch)
+/* `rows` rows of v, `depth` floats each and as far apart, times a panel. A row's sums are taken in the same order
+ * whatever the rows beside it. */
+ED_INLINE void product_tile(const float *v, const float *panel, int64_t depth, float *m, int64_t pitch, int rows)
 {
     ed_vec sum[ED_PRODUCT_ROWS][2] = {{{0}}};
     for (int64_t k = 0; k < depth; k++, panel += ED_PRODUCT_COLUMNS) {
         ed_vec b0 = ed_load(panel), b1 = ed_load(panel + ED_LANES);
-        for (int r = 0; r < ED_PRODUCT_ROWS; r++) {
+        for (int r = 0; r < rows; r++) {
             float a = v[r * depth + k];
             sum[r][0] += a * b0;
             sum[r][1] += a * b1;
         }
     }
-    for (int r = 0; r < ED_PRODUCT_ROWS; r++) {
+    for (int r = 0; r < rows; r++) {
         ed_store(m + r * pitch, sum[r][0]);
         ed_store(m + r * pitch + ED_LANES, sum[r][1]);
     }
 }
 
+/* Columns first .. of one plane; rows is even. */
+static void product(const plan *p, const work *s, const float *panel, int plane, int64_t first, int64_t rows)
+{
+    const float *v = s->inputs + plane * p->input_plane;
+    float *m = s->outputs + plane * p->output_plane + first;
+    int64_t i = 0;
+    panel += plane * p->kernel_plane;
+    for (; i + 6 <= rows; i += 6) product_tile(v + i * p->in, panel, p->in, m + i * p->columns, p->columns, 6);
+    if (rows - i == 4) product_tile(v + i * p->in, panel, p->in, m + i * p->columns, p->columns, 4);
+    if (rows - i == 2) product_tile(v + i * p->in, panel, p->in, m + i * p->columns, p->columns, 2);
+}
+
+/* A block's products with all kernels. */
 static void products(const plan *p, const work *s, int64_t rows)
 {
     for (int q = 0; q < ED_PLANES; q++) {
-        const float *v = s->inputs + q * p->input_plane, *panel = s->kernels + q * p->kernel_plane;
-        float *m = s->outputs + q * p->output_plane;
-        for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS, panel += p->in * ED_PRODUCT_COLUMNS)
-            for (int64_t i = 0; i < rows; i += ED_PRODUCT_ROWS)
-                product_tile(v + i * p->in, panel, p->in, m + i * p->columns + j, p->columns);
+        const float *panel = s->kernels;
+        for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS, panel += p->panel)
+            product(p, s, panel, q, j, rows);
+    }
+}
+
+/* The same where there is one block: a panel is used while it is in the cache. */
+static void products_of_panels(const plan *p, const work *s, kernel_function make, const float *w, int64_t rows)
+{
+    for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS) {
+        make(p, w, j, s->kernels);
+        for (int q = 0; q < ED_PLANES; q++) product(p, s, s->kernels, q, j, rows);
     }
 }
 
@@ -221,16 +249,22 @@ static void output_tiles(const plan *p, const work *s, int64_t first, int64_t co
 
 /* ---------------------------------------------------------------- both convolutions */
 
-/* s->kernels are ready. */
-static void convolve(const plan *p, const work *s, const float *x, const float *b, const float *r, float *y)
+static void convolve(const plan *p, const work *s, kernel_function make, const float *x, const float *w, const float *b,
+                     const float *r, float *y)
 {
     memset(s->outside, 0, (size_t)ED_MAX(p->in, p->out) * sizeof(float));
+    if (p->blocks > 1)
+        for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS)
+            make(p, w, j, s->kernels + j / ED_PRODUCT_COLUMNS * p->panel);
     for (int64_t first = 0; first < p->g.tiles; first += p->block) {
-        int64_t count = ED_MIN(p->block, p->g.tiles - first), rows = ed_whole(count, ED_PRODUCT_ROWS);
+        int64_t count = ED_MIN(p->block, p->g.tiles - first), rows = ed_whole(count, 2);
         ed_input_tiles(&p->g, p->in, x, s->outside, first, count, s->inputs, p->in, p->input_plane);
         for (int q = 0; q < ED_PLANES; q++)
             memset(s->inputs + q * p->input_plane + count * p->in, 0, (size_t)((rows - count) * p->in) * sizeof(float));
-        products(p, s, rows);
+        if (p->blocks > 1)
+            products(p, s, rows);
+        else
+            products_of_panels(p, s, make, w, rows);
         output_tiles(p, s, first, count, b, r, y);
     }
 }
@@ -257,8 +291,7 @@ static encdiff_status run(const ed_call *call)
     plan p;
     if (!forward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d.run(call);
     work s = cut(&p, call->scratch);
-    forward_kernels(&p, IN(1), s.kernels);
-    convolve(&p, &s, IN(0), IN(2), IN(3), OUT(0));
+    convolve(&p, &s, forward_panel, IN(0), IN(1), IN(2), IN(3), OUT(0));
     return ENCDIFF_OK;
 }
 
@@ -287,8 +320,7 @@ static encdiff_status run_grad(const ed_call *call)
     plan p;
     if (!backward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d_grad_input.run(call);
     work s = cut(&p, call->scratch);
-    backward_kernels(&p, IN(1), s.kernels);
-    convolve(&p, &s, IN(0), NULL, NULL, OUT(0));
+    convolve(&p, &s, backward_panel, IN(0), IN(1), NULL, NULL, OUT(0));
     return ENCDIFF_OK;
 }
 

@@ -44,8 +44,9 @@ typedef struct ed_winograd {
  * Describes the convolution of x by w to y, and tells whether it is better done this way. Few tiles do not repay the
  * transform of the kernels, a 2x2 image is mostly padding that patches leave out, and in a 3x3 image half of the tiles
  * is outside. Measured with AVX2, one thread, times as fast as lib/cpu/onednn, forward and the gradients for inputs and
- * weights: 64->64 at 16x16 1.8, 1.7 and 1.9 for one image, 2.1, 1.9 and 2.0 for eight; 128->128 at 8x8 1.4, 1.4
- * and 1.4, 2.0, 1.8 and 1.9; 256->256 at 4x4 0.7, 0.6 and less than 1, 1.5, 1.3 and 1.4.
+ * weights: 64->64 at 16x16 2.0, 1.8 and 1.9 for one image, 2.1, 1.9 and 2.0 for eight; 128->128 at 8x8 1.5, 1.6
+ * and 1.4, 2.0, 1.8 and 1.9; 256->256 at 4x4 0.8, 0.8 and 0.9, 1.5, 1.5 and 1.4, and for four images, which are 16
+ * tiles, 1.4, 1.4 and 1.3.
  */
 ED_INLINE bool ed_winograd_suits(const ed_graph *graph, const ed_node *node, ed_value x, ed_value w, ed_winograd *g)
 {

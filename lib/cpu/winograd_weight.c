@@ -23,7 +23,7 @@
 typedef struct plan {
     ed_winograd g;
     int64_t block;                   /* tiles */
-    int64_t rows, columns;           /* o and c in whole tiles of a product */
+    int64_t rows, columns;           /* o made even, c in whole panels */
     int64_t strip;                   /* columns of a strip */
     int64_t input_pitch, grad_pitch; /* floats from one tile to the next */
     int64_t input_plane, grad_plane, sum_plane;
@@ -133,15 +133,13 @@ ED_INLINE void product_tile(const plan *p, const float *grads, const float *inpu
     }
 }
 
-/* One panel of columns in one plane. */
+/* One panel of columns in one plane; the number of rows is even. */
 static void products(const plan *p, const float *grads, const float *inputs, int64_t tiles, float *to)
 {
     int64_t i = 0;
     for (; i + 6 <= p->rows; i += 6) product_tile(p, grads + i, inputs, tiles, 6, to + i * p->strip);
-    if (i + 4 <= p->rows)
-        product_tile(p, grads + i, inputs, tiles, 4, to + i * p->strip);
-    else if (i + 2 <= p->rows)
-        product_tile(p, grads + i, inputs, tiles, 2, to + i * p->strip);
+    if (p->rows - i == 4) product_tile(p, grads + i, inputs, tiles, 4, to + i * p->strip);
+    if (p->rows - i == 2) product_tile(p, grads + i, inputs, tiles, 2, to + i * p->strip);
 }
 
 /* ---------------------------------------------------------------- dg += G^T S G */
