@@ -14,10 +14,11 @@
 
 /* ---------------------------------------------------------------- plan */
 
-/* Cache for a block's inputs and gradients, and for the sums of a strip; the fewest tiles worth the way back through G.
- * All of it is measured, and flat around these numbers. */
+/* Cache for a block's inputs and gradients, and for the sums of a strip. Fewer tiles do not repay the way back through
+ * G, more make the rounding error of a sum grow. All of it is measured, and the speed is flat around these numbers. */
 #define BLOCK_BYTES ((int64_t)1 << 20)
-#define BLOCK_TILES 64
+#define FEWEST_TILES 64
+#define MOST_TILES 128
 #define STRIP_BYTES ((int64_t)256 << 10)
 
 typedef struct plan {
@@ -39,7 +40,8 @@ static bool make_plan(const ed_graph *graph, const ed_node *node, plan *p)
     p->rows = ed_whole(g->o, 2), p->columns = ed_whole(g->c, ED_PRODUCT_COLUMNS);
     p->input_pitch = pitch(p->columns), p->grad_pitch = pitch(p->rows);
     int64_t tile = ED_PLANES * (int64_t)sizeof(float) * (p->input_pitch + p->grad_pitch);
-    int64_t most = ED_MAX(BLOCK_BYTES / tile, BLOCK_TILES), blocks = (g->tiles + most - 1) / most;
+    int64_t most = ED_MIN(ED_MAX(BLOCK_BYTES / tile, FEWEST_TILES), MOST_TILES);
+    int64_t blocks = (g->tiles + most - 1) / most;
     p->block = (g->tiles + blocks - 1) / blocks;
     int64_t wide = STRIP_BYTES / (ED_PLANES * (int64_t)sizeof(float) * p->rows);
     p->strip = ED_MIN(ED_MAX(wide / ED_PRODUCT_COLUMNS, 1) * ED_PRODUCT_COLUMNS, p->columns);
