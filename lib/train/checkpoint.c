@@ -177,6 +177,23 @@ static void free_loaded(ed_env *env, loaded *l)
     for (int i = 0; i < MAX_MOMENTS; i++) ed_free(env, l->moments[i]);
 }
 
+/* The groups that say what the networks are; how they are trained may change between runs. */
+static encdiff_status same_configuration(ed_trainer *t, const char *path, const loaded *l)
+{
+    ed_config theirs = l->networks.config;
+    ed_text a = {0}, b = {0};
+    theirs.train_autoencoder = t->networks->config.train_autoencoder;
+    theirs.train_encdiff = t->networks->config.train_encdiff;
+    theirs.data = t->networks->config.data;
+    encdiff_status status = ed_config_print(t->env, &theirs, false, &a);
+    if (status == ENCDIFF_OK) status = ed_config_print(t->env, &t->networks->config, false, &b);
+    if (status == ENCDIFF_OK && strcmp(a.data, b.data) != 0)
+        status = ed_fail(t->env, ENCDIFF_ERROR_CONFIG, "%s: belongs to another configuration: %s", path, a.data);
+    ed_text_free(t->env, &a);
+    ed_text_free(t->env, &b);
+    return status;
+}
+
 static encdiff_status same_numbers(ed_trainer *t, const char *path, const loaded *l)
 {
     if (l->state.batch != t->options.batch)
@@ -191,7 +208,7 @@ static encdiff_status same_numbers(ed_trainer *t, const char *path, const loaded
             return ed_fail(t->env, ENCDIFF_ERROR_CONFIG,
                            "%s: belongs to another configuration: %s has %zu parameters there and %zu here", path,
                            ed_set_prefix((ed_set)set), l->networks.sets[set].total, t->networks->sets[set].total);
-    return ENCDIFF_OK;
+    return same_configuration(t, path, l);
 }
 
 static encdiff_status read_moments(ed_trainer *t, const ed_safetensors *file, const char *path, loaded *l)
