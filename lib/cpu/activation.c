@@ -26,11 +26,13 @@ ED_INLINE void backward(const float *x, const float *dy, float *dx, int64_t coun
 
 static encdiff_status run(const ed_call *call)
 {
-    int64_t count = ed_shape_count(ed_in_shape(call, 0));
+    ed_range part = ed_part_of_items(call);
+    const float *x = IN(0) + part.first;
+    float *y = OUT(0) + part.first;
     float slope = call->node->attr.activation.slope;
     switch (call->node->attr.activation.kind) {
 #define CASE(kind)                                                                                                     \
-    case kind: forward(IN(0), OUT(0), count, kind, slope); break;
+    case kind: forward(x, y, part.last - part.first, kind, slope); break;
         ED_EACH_ACTIVATION(CASE)
 #undef CASE
     }
@@ -50,5 +52,5 @@ static encdiff_status run_grad(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(activation) = {.run = run};
+const ed_kernel ED_CPU(activation) = {.run = run, .parts = true};
 const ed_kernel ED_CPU(activation_grad) = {.run = run_grad};

@@ -60,6 +60,6 @@ static encdiff_status run_map(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(attention) = {.prepare = prepare, .run = run};
+const ed_kernel ED_CPU(attention) = {.prepare = prepare, .run = run, .parts = true};
 const ed_kernel ED_CPU(attention_grad) = {.prepare = prepare_grad, .run = run_grad};
 const ed_kernel ED_CPU(attention_map) = {.prepare = prepare_map, .run = run_map};

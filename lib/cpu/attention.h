@@ -27,10 +27,22 @@ ED_INLINE ed_attention ed_attention_of(const ed_graph *graph, const ed_node *nod
                           .scale = node->attr.attention.scale};
 }
 
+/*
+ * The queries of head `i` (counted over the batch) that a part of the call has: the queries of all heads, one head
+ * behind the other in blocks of `block`, are divided.
+ */
+ED_INLINE ed_range ed_attention_queries(const ed_attention *a, const ed_call *call, int64_t block, int64_t i)
+{
+    int64_t blocks = (a->l + block - 1) / block;
+    ed_range part = ed_call_range(call, a->n * a->heads * blocks, 1);
+    int64_t first = ED_MAX(part.first - i * blocks, 0) * block, last = (part.last - i * blocks) * block;
+    return (ed_range){ED_MIN(first, a->l), ED_MAX(ED_MIN(last, a->l), 0)};
+}
+
 /* From this head size on a matrix product on whole blocks is faster than the fused loops. */
 #define ED_LARGE_HEAD 96
 
-/* Bytes of scratch, and one call for the whole batch. */
+/* Bytes of scratch, and one call for the whole batch or the call's part of it. */
 size_t ED_CPU(attention_small_scratch)(const ed_attention *a);
 void ED_CPU(attention_small)(const ed_attention *a, const ed_call *call);
 size_t ED_CPU(attention_small_grad_scratch)(const ed_attention *a);

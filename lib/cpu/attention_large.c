@@ -65,10 +65,10 @@ encdiff_status ED_CPU(attention_large)(const ed_attention *a, const ed_call *cal
     for (int64_t i = 0; i < a->n * a->heads; i++) {
         int64_t n = i / a->heads, channel = i % a->heads * a->d;
         const float *k = IN(1) + n * a->m * a->c + channel, *v = IN(2) + n * a->m * a->c + channel;
-        for (int64_t first = 0; first < a->l; first += ROWS) {
-            int64_t at = (n * a->l + first) * a->c + channel;
-            ED_TRY(
-                attend(a, call, IN(0) + at, k, v, OUT(0) + at, OUT(1) + i * a->l + first, ED_MIN(ROWS, a->l - first)));
+        ed_range part = ed_attention_queries(a, call, ROWS, i);
+        for (int64_t first = part.first; first < part.last; first += ROWS) {
+            int64_t at = (n * a->l + first) * a->c + channel, rows = ED_MIN(ROWS, part.last - first);
+            ED_TRY(attend(a, call, IN(0) + at, k, v, OUT(0) + at, OUT(1) + i * a->l + first, rows));
         }
     }
     return ENCDIFF_OK;

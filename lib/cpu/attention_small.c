@@ -102,9 +102,11 @@ ED_INLINE void attend(const ed_attention *a, head *h, const float *q, float *y, 
     memcpy(lse + first, h->lse, (size_t)count * sizeof *lse);
 }
 
-ED_INLINE void attend_head(const ed_attention *a, head *h, const float *q, float *y, float *lse, int64_t dp)
+/* Blocks of the queries of `part`, which begins with a whole block. */
+ED_INLINE void attend_head(const ed_attention *a, head *h, const float *q, float *y, float *lse, ed_range part,
+                           int64_t dp)
 {
-    for (int64_t first = 0; first < a->l;)
+    for (int64_t first = part.first; first < part.last;)
         if (ed_block_vectors(a->l - first) == 2) {
             attend(a, h, q, y, lse, first, dp, 2);
             first += 2 * ED_LANES;
@@ -123,13 +125,15 @@ void ED_CPU(attention_small)(const ed_attention *a, const ed_call *call)
         int64_t channel = i % a->heads * a->d, at_q = i / a->heads * a->l * a->c + channel;
         int64_t at_k = i / a->heads * a->m * a->c + channel;
         float *y = OUT(0) + at_q, *lse = OUT(1) + i * a->l;
+        ed_range part = ed_attention_queries(a, call, ED_MOST_LANES, i);
+        if (part.first >= part.last) continue;
         ed_pack_rows(IN(1) + at_k, a->c, a->m, h.mp, a->d, h.dp, 1, h.k);
         ed_pack_rows(IN(2) + at_k, a->c, a->m, h.mp, a->d, h.dp, 1, h.v);
         switch (h.dp) {
-        case 8: attend_head(a, &h, IN(0) + at_q, y, lse, 8); break;
-        case 16: attend_head(a, &h, IN(0) + at_q, y, lse, 16); break;
-        case 32: attend_head(a, &h, IN(0) + at_q, y, lse, 32); break;
-        default: attend_head(a, &h, IN(0) + at_q, y, lse, h.dp); break;
+        case 8: attend_head(a, &h, IN(0) + at_q, y, lse, part, 8); break;
+        case 16: attend_head(a, &h, IN(0) + at_q, y, lse, part, 16); break;
+        case 32: attend_head(a, &h, IN(0) + at_q, y, lse, part, 32); break;
+        default: attend_head(a, &h, IN(0) + at_q, y, lse, part, h.dp); break;
         }
     }
 }

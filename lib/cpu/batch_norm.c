@@ -67,8 +67,8 @@ static void batch_statistics(const ed_call *call, const layer *a, const work *w)
 {
     double *sum = w->sums, *square = w->sums + a->c;
     start_sums(w, a->rows, a->c);
-    ed_column_shift(IN(0), a->rows, a->c, w->centre);
-    ed_column_moments(IN(0), a->rows, a->c, w->centre, sum, square);
+    ed_column_shift(IN(0), a->c, a->rows, a->c, w->centre);
+    ed_column_moments(IN(0), a->c, a->rows, a->c, w->centre, sum, square);
     for (int64_t j = 0; j < a->c; j++) {
         double shift = w->centre[j], about_shift = sum[j];
         sum[j] += (double)a->rows * shift;
@@ -95,11 +95,11 @@ static void update_running(const ed_call *call, const layer *a, const work *w)
 /* y = act((x - centre) * weight + offset); what rounding the mean to f32 left joins the offset. */
 static void coefficients(const ed_call *call, const layer *a, const work *w)
 {
-    float eps = call->node->attr.batch_norm.eps, *stats = OUT(1);
+    float eps = call->node->attr.batch_norm.eps, *stats = call->part == 0 ? OUT(1) : NULL;
     for (int64_t j = 0; j < a->c; j++) {
         double mean = w->sums[j], inverse = 1 / sqrt(w->sums[a->c + j] + eps), weight = IN(1)[j] * inverse;
-        stats[j] = w->centre[j] = (float)mean;
-        stats[a->c + j] = (float)inverse;
+        w->centre[j] = (float)mean;
+        if (stats) stats[j] = (float)mean, stats[a->c + j] = (float)inverse;
         w->weight[j] = (float)weight;
         w->offset[j] = (float)(IN(2)[j] + (w->centre[j] - mean) * weight);
     }
@@ -113,9 +113,9 @@ ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, ed
     ed_store_some(y + j, ed_vactivate(kind, slope, t), lanes);
 }
 
-ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, ed_activation kind)
+ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, int64_t rows, ed_activation kind)
 {
-    for (int64_t i = 0; i < a->rows; i++, x += a->c, y += a->c) {
+    for (int64_t i = 0; i < rows; i++, x += a->c, y += a->c) {
         int64_t j = 0;
         for (; j + ED_LANES <= a->c; j += ED_LANES) apply_some(w, x, y, j, kind, a->slope, ED_LANES);
         if (j < a->c) apply_some(w, x, y, j, kind, a->slope, (int)(a->c - j));
@@ -126,23 +126,28 @@ static encdiff_status run(const ed_call *call)
 {
     layer a = layer_of(call);
     work w = cut_work(call->scratch, (size_t)a.c);
+    ed_range part = ed_part_of_rows(call);
     if (call->node->attr.batch_norm.training) {
+        if (call->part > 0) return ENCDIFF_OK; /* part 0 does everything: training divides the images, not the rows */
+        part = (ed_range){0, a.rows};
         batch_statistics(call, &a, &w);
         if (!call->run || call->run->rank == 0) update_running(call, &a, &w);
     } else {
         for (int64_t j = 0; j < a.c; j++) w.sums[j] = IN(3)[j], w.sums[a.c + j] = IN(4)[j];
     }
     coefficients(call, &a, &w);
+    const float *x = IN(0) + part.first * a.c;
+    float *y = OUT(0) + part.first * a.c;
     switch (a.kind) {
 #define CASE(kind)                                                                                                     \
-    case kind: apply(&a, &w, IN(0), OUT(0), kind); break;
+    case kind: apply(&a, &w, x, y, part.last - part.first, kind); break;
         ED_EACH_ACTIVATION(CASE)
 #undef CASE
     }
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(batch_norm) = {.prepare = prepare, .run = run};
+const ed_kernel ED_CPU(batch_norm) = {.prepare = prepare, .run = run, .parts = true};
 
 /* ---------------------------------------------------------------- gradient */
 

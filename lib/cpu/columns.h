@@ -1,5 +1,5 @@
 /*
- * Sums down the columns of a matrix [rows][c]. What normalisations and bias gradients need.
+ * Sums down c columns of a matrix whose rows are `stride` floats apart. What normalisations and bias gradients need.
  *
  * A chunk of rows is summed in f32 vectors and added to double totals, so that the error does not grow with the number
  * of rows; within a chunk the strip of columns that a register holds is walked down, and the rows stay in the cache.
@@ -30,15 +30,15 @@ ED_INLINE void ed_strip_moments(const float *x, int64_t stride, int64_t rows, co
 }
 
 /* sum[j] += sum_i (x[i,j] - shift[j]) and square[j] += sum_i (x[i,j] - shift[j])^2. */
-ED_INLINE void ed_column_moments(const float *x, int64_t rows, int64_t c, const float *shift, double *sum,
-                                 double *square)
+ED_INLINE void ed_column_moments(const float *x, int64_t stride, int64_t rows, int64_t c, const float *shift,
+                                 double *sum, double *square)
 {
     for (int64_t first = 0; first < rows; first += ED_CHUNK_ROWS) {
-        const float *chunk = x + first * c;
+        const float *chunk = x + first * stride;
         int64_t n = ED_MIN(ED_CHUNK_ROWS, rows - first), j = 0;
         for (; j + ED_LANES <= c; j += ED_LANES)
-            ed_strip_moments(chunk + j, c, n, shift + j, sum + j, square + j, ED_LANES);
-        if (j < c) ed_strip_moments(chunk + j, c, n, shift + j, sum + j, square + j, (int)(c - j));
+            ed_strip_moments(chunk + j, stride, n, shift + j, sum + j, square + j, ED_LANES);
+        if (j < c) ed_strip_moments(chunk + j, stride, n, shift + j, sum + j, square + j, (int)(c - j));
     }
 }
 
@@ -49,7 +49,7 @@ ED_INLINE void ed_strip_sum(const float *x, int64_t stride, int64_t rows, double
     ed_add_lanes(sum, s, lanes);
 }
 
-/* sum[j] += sum_i x[i,j]. */
+/* sum[j] += sum_i x[i,j], rows packed. */
 ED_INLINE void ed_column_sums(const float *x, int64_t rows, int64_t c, double *sum)
 {
     for (int64_t first = 0; first < rows; first += ED_CHUNK_ROWS) {
@@ -63,12 +63,12 @@ ED_INLINE void ed_column_sums(const float *x, int64_t rows, int64_t c, double *s
  * Something near the mean of every column, for ed_column_moments: the variance is then right however far the mean is
  * from zero. The mean of at most eight rows spread over the matrix, so that no single outlier decides.
  */
-ED_INLINE void ed_column_shift(const float *x, int64_t rows, int64_t c, float *shift)
+ED_INLINE void ed_column_shift(const float *x, int64_t stride, int64_t rows, int64_t c, float *shift)
 {
     int64_t samples = ED_MIN(rows, 8);
     for (int64_t j = 0; j < c; j++) shift[j] = 0;
     for (int64_t i = 0; i < samples; i++) {
-        const float *row = x + rows * i / samples * c;
+        const float *row = x + rows * i / samples * stride;
         for (int64_t j = 0; j < c; j++) shift[j] += row[j] / (float)samples;
     }
 }

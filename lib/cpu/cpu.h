@@ -12,7 +12,8 @@
  * level end in its suffix, and ed_backend_cpu() returns the table of the best level that the machine has. Compared with
  * target_clones this works with every compiler and C library, under sanitizers, and lets a test run all levels.
  *
- * Kernels run on the calling thread alone, since the batch is what is spread over threads, and allocate nothing.
+ * Kernels run on the calling thread alone, since the batch is what is spread over threads, and allocate nothing. Where
+ * there are fewer images than threads, those of inference compute the part of their outputs that the call asks for.
  * May call base, tensor and graph; only the executor calls it.
  */
 #ifndef ED_CPU_H

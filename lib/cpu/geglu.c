@@ -17,8 +17,9 @@ ED_INLINE void forward_some(const float *a, const float *g, float *y, int lanes)
 static encdiff_status run(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
-    int64_t rows = ed_shape_rows(shape), c = ed_shape_last(shape) / 2;
-    for (int64_t i = 0; i < rows; i++) {
+    int64_t c = ed_shape_last(shape) / 2;
+    ed_range part = ed_part_of_rows(call);
+    for (int64_t i = part.first; i < part.last; i++) {
         const float *a = IN(0) + i * 2 * c, *g = a + c;
         float *y = OUT(0) + i * c;
         int64_t j = 0;
@@ -51,5 +52,5 @@ static encdiff_status run_grad(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(geglu) = {.run = run};
+const ed_kernel ED_CPU(geglu) = {.run = run, .parts = true};
 const ed_kernel ED_CPU(geglu_grad) = {.run = run_grad};

@@ -16,6 +16,7 @@
 
 typedef struct layer {
     int64_t n, l, c, groups;
+    int64_t stride; /* floats from a position to the next: c, but where c is a part of the channels */
     float eps;
     bool silu;
 } layer;
@@ -27,6 +28,7 @@ static layer layer_of(const ed_graph *graph, const ed_node *node)
     return (layer){.n = ed_images(x),
                    .l = ed_per_image(x) / c,
                    .c = c,
+                   .stride = c,
                    .groups = node->attr.group_norm.groups,
                    .eps = node->attr.group_norm.eps,
                    .silu = node->attr.group_norm.activation == ED_ACT_SILU};
@@ -76,8 +78,8 @@ static void group_statistics(const layer *a, const work *w, const float *x, floa
 {
     memset(w->sum, 0, (size_t)a->c * sizeof(double));
     memset(w->square, 0, (size_t)a->c * sizeof(double));
-    ed_column_shift(x, a->l, a->c, w->centre);
-    ed_column_moments(x, a->l, a->c, w->centre, w->sum, w->square);
+    ed_column_shift(x, a->stride, a->l, a->c, w->centre);
+    ed_column_moments(x, a->stride, a->l, a->c, w->centre, w->sum, w->square);
     int64_t size = a->c / a->groups;
     for (int64_t g = 0; g < a->groups; g++) {
         double mean, variance;
@@ -97,7 +99,7 @@ static void coefficients(const layer *a, const work *w, const float *gamma, cons
         w->centre[j] = (float)mean;
         offset += (w->centre[j] - mean) * slope;
         w->slope[j] = (float)(slope * scale);
-        w->offset[j] = (float)(offset * scale + (ss ? ss[a->c + j] : 0));
+        w->offset[j] = (float)(offset * scale + (ss ? ss[a->stride + j] : 0));
     }
 }
 
@@ -110,7 +112,7 @@ ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, bo
 
 ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, bool silu)
 {
-    for (int64_t i = 0; i < a->l; i++, x += a->c, y += a->c) {
+    for (int64_t i = 0; i < a->l; i++, x += a->stride, y += a->stride) {
         int64_t j = 0;
         for (; j + ED_LANES <= a->c; j += ED_LANES) apply_some(w, x, y, j, silu, ED_LANES);
         if (j < a->c) apply_some(w, x, y, j, silu, (int)(a->c - j));
@@ -119,21 +121,25 @@ ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, bo
 
 static encdiff_status run(const ed_call *call)
 {
-    layer a = layer_of(call->graph, call->node);
+    layer all = layer_of(call->graph, call->node), a = all;
+    ed_range part = ed_call_range(call, all.groups, 1);
+    int64_t channel = all.c / all.groups * part.first;
+    a.groups = part.last - part.first;
+    a.c = all.c / all.groups * a.groups;
     work w = cut_work(call->scratch, (size_t)a.c);
-    for (int64_t n = 0; n < a.n; n++) {
-        const float *x = IN(0) + n * a.l * a.c;
-        group_statistics(&a, &w, x, OUT(1) + n * a.groups * 2);
-        coefficients(&a, &w, IN(1), IN(2), IN(3) ? IN(3) + n * 2 * a.c : NULL);
+    for (int64_t n = 0; n < a.n && a.groups; n++) {
+        int64_t at = n * a.l * all.c + channel;
+        group_statistics(&a, &w, IN(0) + at, OUT(1) + (n * all.groups + part.first) * 2);
+        coefficients(&a, &w, IN(1) + channel, IN(2) + channel, IN(3) ? IN(3) + n * 2 * all.c + channel : NULL);
         if (a.silu)
-            apply(&a, &w, x, OUT(0) + n * a.l * a.c, true);
+            apply(&a, &w, IN(0) + at, OUT(0) + at, true);
         else
-            apply(&a, &w, x, OUT(0) + n * a.l * a.c, false);
+            apply(&a, &w, IN(0) + at, OUT(0) + at, false);
     }
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(group_norm) = {.prepare = prepare, .run = run};
+const ed_kernel ED_CPU(group_norm) = {.prepare = prepare, .run = run, .parts = true};
 
 /* ---------------------------------------------------------------- gradient */
 

@@ -39,6 +39,16 @@ ED_INLINE int64_t ed_per_image(const ed_shape *shape)
     return count;
 }
 
+/* What the call computes of the rows of operand 0, and of its items one by one. */
+ED_INLINE ed_range ed_part_of_rows(const ed_call *call)
+{
+    return ed_call_range(call, ed_shape_rows(ed_in_shape(call, 0)), 1);
+}
+ED_INLINE ed_range ed_part_of_items(const ed_call *call)
+{
+    return ed_call_range(call, ed_shape_count(ed_in_shape(call, 0)), 16);
+}
+
 /* Scratch memory as a row of arrays, each 64-byte aligned: the same calls in prepare() measure it and in run() cut it.
  */
 ED_INLINE size_t ed_cut_size(size_t count, size_t size) { return (count * size + 63) & ~(size_t)63; }

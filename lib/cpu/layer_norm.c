@@ -40,10 +40,11 @@ ED_INLINE void moments_about(const float *x, int64_t c, float mean, float *sum, 
 static encdiff_status run(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
-    int64_t rows = ed_shape_rows(shape), c = ed_shape_last(shape);
+    int64_t c = ed_shape_last(shape);
+    ed_range part = ed_part_of_rows(call);
     float eps = call->node->attr.layer_norm.eps;
     const float *restrict gamma = IN(1), *restrict beta = IN(2);
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = part.first; i < part.last; i++) {
         const float *x = IN(0) + i * c;
         float *y = OUT(0) + i * c, *stats = OUT(1) + 2 * i;
         float mean = sum_of(x, c) / (float)c, rest, square;
@@ -58,7 +59,7 @@ static encdiff_status run(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(layer_norm) = {.run = run};
+const ed_kernel ED_CPU(layer_norm) = {.run = run, .parts = true};
 
 /* ---------------------------------------------------------------- gradient */
 

@@ -6,18 +6,19 @@
 
 static encdiff_status run_add(const ed_call *call)
 {
-    int64_t count = ed_shape_count(ed_in_shape(call, 0));
+    ed_range part = ed_part_of_items(call);
     const float *a = IN(0), *b = IN(1);
     float *y = OUT(0);
-    ED_VECTORISE for (int64_t i = 0; i < count; i++) y[i] = a[i] + b[i];
+    ED_VECTORISE for (int64_t i = part.first; i < part.last; i++) y[i] = a[i] + b[i];
     return ENCDIFF_OK;
 }
 
 static encdiff_status run_add_vector(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
-    int64_t c = ed_shape_last(shape), n = ed_images(shape), l = ed_per_image(shape) / c;
-    for (int64_t row = 0; row < n * l; row++) {
+    int64_t c = ed_shape_last(shape), l = ed_per_image(shape) / c;
+    ed_range part = ed_part_of_rows(call);
+    for (int64_t row = part.first; row < part.last; row++) {
         const float *x = IN(0) + row * c, *e = IN(1) + row / l * c;
         float *y = OUT(0) + row * c;
         ED_VECTORISE for (int64_t j = 0; j < c; j++) y[j] = x[j] + e[j];
@@ -49,9 +50,10 @@ static encdiff_status run_sum_positions(const ed_call *call)
 static encdiff_status run_channel_affine(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
-    int64_t c = ed_shape_last(shape), rows = ed_shape_rows(shape);
+    int64_t c = ed_shape_last(shape);
+    ed_range part = ed_part_of_rows(call);
     const float *s = IN(1), *t = IN(2);
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = part.first; i < part.last; i++) {
         const float *x = IN(0) + i * c;
         float *y = OUT(0) + i * c;
         ED_VECTORISE for (int64_t j = 0; j < c; j++) y[j] = x[j] * s[j] + t[j];
@@ -74,10 +76,10 @@ static encdiff_status run_channel_scale(const ed_call *call)
 
 static encdiff_status scale_all(const ed_call *call, float alpha)
 {
-    int64_t count = ed_shape_count(ed_in_shape(call, 0));
+    ed_range part = ed_part_of_items(call);
     const float *x = IN(0);
     float *y = OUT(0);
-    ED_VECTORISE for (int64_t i = 0; i < count; i++) y[i] = alpha * x[i];
+    ED_VECTORISE for (int64_t i = part.first; i < part.last; i++) y[i] = alpha * x[i];
     return ENCDIFF_OK;
 }
 
@@ -87,8 +89,9 @@ static encdiff_status run_scale_by(const ed_call *call) { return scale_all(call,
 static encdiff_status run_concat(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
-    int64_t rows = ed_shape_rows(shape), a = ed_shape_last(shape), b = ed_shape_last(ed_in_shape(call, 1));
-    for (int64_t i = 0; i < rows; i++) {
+    int64_t a = ed_shape_last(shape), b = ed_shape_last(ed_in_shape(call, 1));
+    ed_range part = ed_part_of_rows(call);
+    for (int64_t i = part.first; i < part.last; i++) {
         float *y = OUT(0) + i * (a + b);
         memcpy(y, IN(0) + i * a, (size_t)a * sizeof *y);
         memcpy(y + a, IN(1) + i * b, (size_t)b * sizeof *y);
@@ -99,9 +102,10 @@ static encdiff_status run_concat(const ed_call *call)
 static encdiff_status run_slice(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
-    int64_t rows = ed_shape_rows(shape), c = ed_shape_last(shape), from = call->node->attr.slice.from;
-    int64_t size = call->node->attr.slice.to - from;
-    for (int64_t i = 0; i < rows; i++) memcpy(OUT(0) + i * size, IN(0) + i * c + from, (size_t)size * sizeof(float));
+    int64_t c = ed_shape_last(shape), from = call->node->attr.slice.from, size = call->node->attr.slice.to - from;
+    ed_range part = ed_part_of_rows(call);
+    for (int64_t i = part.first; i < part.last; i++)
+        memcpy(OUT(0) + i * size, IN(0) + i * c + from, (size_t)size * sizeof(float));
     return ENCDIFF_OK;
 }
 
@@ -119,14 +123,14 @@ static encdiff_status run_reshape(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(add) = {.run = run_add};
-const ed_kernel ED_CPU(add_vector) = {.run = run_add_vector};
+const ed_kernel ED_CPU(add) = {.run = run_add, .parts = true};
+const ed_kernel ED_CPU(add_vector) = {.run = run_add_vector, .parts = true};
 const ed_kernel ED_CPU(sum_positions) = {.prepare = prepare_sum_positions, .run = run_sum_positions};
-const ed_kernel ED_CPU(channel_affine) = {.run = run_channel_affine};
+const ed_kernel ED_CPU(channel_affine) = {.run = run_channel_affine, .parts = true};
 const ed_kernel ED_CPU(channel_scale) = {.run = run_channel_scale};
-const ed_kernel ED_CPU(scale) = {.run = run_scale};
-const ed_kernel ED_CPU(scale_by) = {.run = run_scale_by};
-const ed_kernel ED_CPU(concat) = {.run = run_concat};
-const ed_kernel ED_CPU(slice) = {.run = run_slice};
+const ed_kernel ED_CPU(scale) = {.run = run_scale, .parts = true};
+const ed_kernel ED_CPU(scale_by) = {.run = run_scale_by, .parts = true};
+const ed_kernel ED_CPU(concat) = {.run = run_concat, .parts = true};
+const ed_kernel ED_CPU(slice) = {.run = run_slice, .parts = true};
 const ed_kernel ED_CPU(zeros) = {.run = run_zeros};
 const ed_kernel ED_CPU(reshape) = {.run = run_reshape};

@@ -11,7 +11,8 @@ static encdiff_status run_upsample(const ed_call *call)
     int64_t rows = shape->dim[0] * shape->dim[1], w = shape->dim[2], c = shape->dim[3];
     int64_t f = call->node->attr.resample.factor, wide = f * w * c;
     float alpha = call->node->attr.resample.alpha;
-    for (int64_t i = 0; i < rows; i++) {
+    ed_range part = ed_call_range(call, rows, 1);
+    for (int64_t i = part.first; i < part.last; i++) {
         float *y = OUT(0) + i * f * wide;
         for (int64_t p = 0; p < f * w; p++) {
             const float *restrict from = IN(0) + (i * w + p / f) * c;
@@ -46,7 +47,8 @@ static encdiff_status run_pool(const ed_call *call)
     int64_t f = call->node->attr.resample.factor, c = shape->dim[3], stride = shape->dim[2] * c;
     int64_t rows = shape->dim[0] * shape->dim[1] / f, w = shape->dim[2] / f;
     float alpha = call->node->attr.resample.alpha;
-    for (int64_t i = 0; i < rows; i++)
+    ed_range part = ed_call_range(call, rows, 1);
+    for (int64_t i = part.first; i < part.last; i++)
         for (int64_t p = 0; p < w; p++) {
             const float *from = IN(0) + i * f * stride + p * f * c;
             float *to = OUT(0) + (i * w + p) * c;
@@ -66,13 +68,14 @@ static encdiff_status run_max_pool(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t n = shape->dim[0], h = shape->dim[1], w = shape->dim[2], c = shape->dim[3];
-    float *restrict y = OUT(0);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t row = 0; row < h / 2; row++)
-            for (int64_t p = 0; p < w / 2; p++, y += c) {
-                const float *restrict x = IN(0) + ((i * h + 2 * row) * w + 2 * p) * c, *restrict below = x + w * c;
-                for (int64_t j = 0; j < c; j++) y[j] = larger(larger(x[j], x[c + j]), larger(below[j], below[c + j]));
-            }
+    ed_range part = ed_call_range(call, n * (h / 2), 1);
+    float *restrict y = OUT(0) + part.first * (w / 2) * c;
+    for (int64_t i = part.first; i < part.last; i++)
+        for (int64_t p = 0; p < w / 2; p++, y += c) {
+            int64_t row = i / (h / 2) * h + i % (h / 2) * 2;
+            const float *restrict x = IN(0) + (row * w + 2 * p) * c, *restrict below = x + w * c;
+            for (int64_t j = 0; j < c; j++) y[j] = larger(larger(x[j], x[c + j]), larger(below[j], below[c + j]));
+        }
     return ENCDIFF_OK;
 }
 
@@ -105,7 +108,7 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(upsample) = {.run = run_upsample};
-const ed_kernel ED_CPU(pool) = {.run = run_pool};
-const ed_kernel ED_CPU(max_pool) = {.run = run_max_pool};
+const ed_kernel ED_CPU(upsample) = {.run = run_upsample, .parts = true};
+const ed_kernel ED_CPU(pool) = {.run = run_pool, .parts = true};
+const ed_kernel ED_CPU(max_pool) = {.run = run_max_pool, .parts = true};
 const ed_kernel ED_CPU(max_pool_grad) = {.run = run_max_pool_grad};

@@ -16,6 +16,7 @@
 typedef struct plan {
     ed_winograd g;
     int64_t in, out;
+    int64_t pitch;   /* from a pixel of y to the next: `out`, but where that is a part of the channels */
     int64_t columns; /* out in whole panels */
     int64_t block;   /* tiles, an even number */
     int64_t blocks;
@@ -27,7 +28,7 @@ typedef struct plan {
 
 static plan make_plan(const ed_winograd *g, int64_t in, int64_t out)
 {
-    plan p = {.g = *g, .in = in, .out = out, .columns = ed_whole(out, ED_PRODUCT_COLUMNS)};
+    plan p = {.g = *g, .in = in, .out = out, .pitch = out, .columns = ed_whole(out, ED_PRODUCT_COLUMNS)};
     int64_t most = ED_MAX(BLOCK_BYTES / (ED_PLANES * (int64_t)sizeof(float) * (in + p.columns)), 48);
     p.blocks = (g->tiles + most - 1) / most;
     p.block = ed_whole((g->tiles + p.blocks - 1) / p.blocks, p.blocks == 1 ? 2 : ED_PRODUCT_ROWS);
@@ -236,7 +237,7 @@ static void output_tiles(const plan *p, const work *s, int64_t first, int64_t co
         float *pixels[4];
         const float *residual[4];
         int64_t offset[4], j = 0;
-        ed_tile_pixels(&p->g, &at, c, 2, 0, offset);
+        ed_tile_pixels(&p->g, &at, p->pitch, 2, 0, offset);
         for (int k = 0; k < 4; k++) {
             pixels[k] = offset[k] < 0 ? s->dump : y + offset[k];
             residual[k] = offset[k] < 0 || !r ? s->outside : r + offset[k];
@@ -285,13 +286,32 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
     return ENCDIFF_OK;
 }
 
+static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts)
+{
+    plan p;
+    return forward_plan(graph, node, &p) ? work_size(&p) : ed_onednn_conv2d.part_scratch(graph, node, parts);
+}
+
+/* Leave of the plan the output channels that the call's part has, in blocks as before; the first of them. */
+static int64_t take_part(const ed_call *call, plan *p)
+{
+    ed_range part = ed_call_range(call, p->out, ED_PRODUCT_COLUMNS);
+    p->out = p->g.o = part.last - part.first;
+    p->columns = ed_whole(p->out, ED_PRODUCT_COLUMNS);
+    p->output_plane = p->block * p->columns + ED_PLANE_GAP;
+    return part.first;
+}
+
 /* x w b? r? -> y */
 static encdiff_status run(const ed_call *call)
 {
     plan p;
     if (!forward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d.run(call);
+    int64_t first = take_part(call, &p);
+    if (p.out == 0) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
-    convolve(&p, &s, forward_panel, IN(0), IN(1), IN(2), IN(3), OUT(0));
+    convolve(&p, &s, forward_panel, IN(0), IN(1) + first * 9 * p.in, IN(2) ? IN(2) + first : NULL,
+             IN(3) ? IN(3) + first : NULL, OUT(0) + first);
     return ENCDIFF_OK;
 }
 
@@ -326,5 +346,6 @@ static encdiff_status run_grad(const ed_call *call)
 
 static void release_grad(ed_env *env, void *state) { ed_onednn_conv2d_grad_input.release(env, state); }
 
-const ed_kernel ED_CPU(conv2d) = {.prepare = prepare, .run = run, .release = release};
+const ed_kernel ED_CPU(conv2d) = {
+    .prepare = prepare, .run = run, .release = release, .parts = true, .part_scratch = part_scratch};
 const ed_kernel ED_CPU(conv2d_grad_input) = {.prepare = prepare_grad, .run = run_grad, .release = release_grad};

@@ -20,13 +20,35 @@ typedef struct ed_call {
     void *state;                     /* what prepare made for this node of this execution */
     uint64_t version[ED_MAX_INPUTS]; /* of parameter operands: changes when their values do; 0 for others */
     const ed_run *run;
+    int part, parts; /* which part of the outputs this call computes, of how many; 0 of 1: everything */
 } ed_call;
+
+/* Items first .. last-1. */
+typedef struct ed_range {
+    int64_t first, last;
+} ed_range;
+
+/* What the call computes of `count` items. All but the last part are whole units, such as a line of the cache. */
+static inline ed_range ed_call_range(const ed_call *call, int64_t count, int64_t unit)
+{
+    ed_range units;
+    ed_shard((count + unit - 1) / unit, call->parts, call->part, &units.first, &units.last);
+    return (ed_range){ED_MIN(units.first * unit, count), ED_MIN(units.last * unit, count)};
+}
 
 typedef struct ed_kernel {
     /* Optional. Called once per node and execution: sets *scratch (bytes) and may make a state. */
     encdiff_status (*prepare)(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state);
     encdiff_status (*run)(const ed_call *call);
     void (*release)(ed_env *env, void *state); /* optional */
+    /*
+     * run computes the part of the outputs that the call asks for: several threads call it at once, each with scratch
+     * of its own. Without it one thread does everything. The parts together write every output once, and none reads
+     * what another writes.
+     */
+    bool parts;
+    /* Optional, instead of prepare where there are several parts: bytes of scratch for each; there is no state then. */
+    size_t (*part_scratch)(const ed_graph *graph, const ed_node *node, int parts);
 } ed_kernel;
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019) and the moving average, in one pass over `count` floats. */

@@ -11,6 +11,7 @@ struct ed_exec {
     ed_backend *backend;
     ed_graph *graph;
     ed_plan plan;
+    int parts;
     char *arena;
     ed_call *calls; /* one per node, operands filled in */
     double *times;  /* one per node while profiling */
@@ -47,6 +48,24 @@ static void resolve(ed_exec *exec, size_t n)
         if (call->node->out[i] != ED_NONE) call->out[i] = address(exec, call->node->out[i]);
 }
 
+/* Bytes of scratch and the state of one call. */
+static encdiff_status prepare_call(ed_env *env, const ed_exec *exec, const ed_kernel *kernel, ed_call *call,
+                                   size_t *scratch)
+{
+    *scratch = 0;
+    if (exec->parts > 1 && kernel->part_scratch) {
+        *scratch = kernel->part_scratch(call->graph, call->node, exec->parts);
+        return ENCDIFF_OK;
+    }
+    return kernel->prepare ? kernel->prepare(env, call->graph, call->node, scratch, &call->state) : ENCDIFF_OK;
+}
+
+/* A part's scratch begins at a line of the cache. */
+static size_t part_size(const ed_exec *exec, const ed_node *node)
+{
+    return (size_t)node->scratch / (size_t)exec->parts;
+}
+
 static encdiff_status prepare(ed_env *env, ed_exec *exec)
 {
     ed_graph *graph = exec->graph;
@@ -56,11 +75,13 @@ static encdiff_status prepare(ed_env *env, ed_exec *exec)
         if (!kernel || !kernel->run)
             return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "operator %s is not available on %s",
                            ed_op_describe(node->op)->name, exec->backend->name);
-        size_t scratch = 0;
+        size_t scratch;
         exec->calls[n].graph = graph;
         exec->calls[n].node = node;
-        if (kernel->prepare) ED_TRY(kernel->prepare(env, graph, node, &scratch, &exec->calls[n].state));
-        node->scratch = (int64_t)scratch;
+        exec->calls[n].parts = 1;
+        ED_TRY(prepare_call(env, exec, kernel, &exec->calls[n], &scratch));
+        scratch = (scratch + ED_ALIGNMENT - 1) / ED_ALIGNMENT * ED_ALIGNMENT;
+        node->scratch = (int64_t)(scratch * (size_t)(kernel->parts ? exec->parts : 1));
     }
     return ENCDIFF_OK;
 }
@@ -73,7 +94,7 @@ static void release_states(ed_exec *exec)
     }
 }
 
-encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out)
+encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *graph, int parts, ed_exec **out)
 {
     *out = NULL;
     if (graph->status != ENCDIFF_OK) return graph->status;
@@ -83,6 +104,7 @@ encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph,
     exec->env = env;
     exec->backend = backend;
     exec->graph = graph;
+    exec->parts = parts;
     exec->calls = ed_alloc(env, graph->node_count, sizeof *exec->calls);
     exec->times = ed_alloc(env, graph->node_count, sizeof *exec->times);
     if (!exec->calls || !exec->times) goto fail;
@@ -104,11 +126,16 @@ fail:
     return status;
 }
 
+encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out)
+{
+    return ed_exec_create_parts(env, backend, graph, 1, out);
+}
+
 encdiff_status ed_exec_plan_only(ed_env *env, ed_backend *backend, ed_graph *graph, ed_plan *plan)
 {
     *plan = (ed_plan){0};
     if (graph->status != ENCDIFF_OK) return graph->status;
-    ed_exec exec = {.env = env, .backend = backend, .graph = graph};
+    ed_exec exec = {.env = env, .backend = backend, .graph = graph, .parts = 1};
     exec.calls = ed_alloc(env, graph->node_count, sizeof *exec.calls);
     if (!exec.calls) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     encdiff_status status = prepare(env, &exec);
@@ -151,24 +178,57 @@ static encdiff_status check_bound(ed_env *env, const ed_exec *exec)
     return ENCDIFF_OK;
 }
 
+static const ed_run plain = {0};
+
+/* Keep the first failure, with the node's place before its message. */
+static void note_failure(ed_env *env, encdiff_status status, size_t n, const ed_node *node, encdiff_status *first)
+{
+    if (status == ENCDIFF_OK || *first != ENCDIFF_OK) return;
+    *first = status;
+    ed_fail_within(env, "node %zu, operator %s", n, ed_op_describe(node->op)->name);
+}
+
 encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
 {
-    static const ed_run plain = {0};
     if (last < 0) last = (int)exec->graph->node_count;
     ED_TRY(check_bound(env, exec));
     encdiff_status result = ENCDIFF_OK;
+    ed_env later; /* where failures after the first are recorded */
+    ed_env_child(&later, env);
     for (int n = first; n < last; n++) {
         ed_call *call = &exec->calls[n];
         if (call->node->op == ED_OP_RESHAPE) continue;
-        call->env = env;
+        call->env = result == ENCDIFF_OK ? env : &later;
         call->run = run ? run : &plain;
         double start = exec->profile ? ed_now() : 0;
         encdiff_status status = exec->backend->kernels[call->node->op]->run(call);
         if (exec->profile) exec->times[n] += ed_now() - start;
-        if (status != ENCDIFF_OK && result == ENCDIFF_OK) {
-            result = status;
-            ed_fail_within(env, "node %d, operator %s", n, ed_op_describe(call->node->op)->name);
+        note_failure(env, status, (size_t)n, call->node, &result);
+    }
+    return result;
+}
+
+encdiff_status ed_exec_run_part(ed_env *env, ed_exec *exec, int part, ed_comm *comm)
+{
+    ED_TRY(check_bound(env, exec)); /* the same for all parts */
+    encdiff_status result = ENCDIFF_OK;
+    ed_env later;
+    ed_env_child(&later, env);
+    for (size_t n = 0; n < exec->graph->node_count; n++) {
+        ed_call call = exec->calls[n];
+        const ed_kernel *kernel = exec->backend->kernels[call.node->op];
+        if (call.node->op == ED_OP_RESHAPE) continue;
+        call.env = result == ENCDIFF_OK ? env : &later;
+        call.run = &plain;
+        if (kernel->parts) {
+            call.part = part;
+            call.parts = exec->parts;
+            if (call.scratch) call.scratch = (char *)call.scratch + (size_t)part * part_size(exec, call.node);
         }
+        double start = exec->profile && part == 0 ? ed_now() : 0;
+        if (part == 0 || kernel->parts) note_failure(env, kernel->run(&call), n, call.node, &result);
+        comm->barrier(comm);
+        if (exec->profile && part == 0) exec->times[n] += ed_now() - start;
     }
     return result;
 }

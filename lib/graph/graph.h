@@ -99,7 +99,7 @@ typedef struct ed_node {
     ed_value in[ED_MAX_INPUTS]; /* ED_NONE where optional and absent, and beyond the operator's arity */
     ed_value out[ED_MAX_OUTPUTS];
     ed_attributes attr;
-    int64_t scratch; /* bytes that the backend asked for while it runs; set by ed_exec_create */
+    int64_t scratch; /* bytes that the backend asked for while it runs, all parts; set by ed_exec_create */
 } ed_node;
 
 typedef enum ed_storage {
@@ -229,6 +229,8 @@ typedef struct ed_run {
 
 /* Plan the graph for the backend and take all memory that runs will need. The graph must outlive the execution. */
 encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out);
+/* The same for ed_exec_run_part with so many parts. */
+encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *graph, int parts, ed_exec **out);
 /* The plan that ed_exec_create would make, without taking the arena. */
 encdiff_status ed_exec_plan_only(ed_env *env, ed_backend *backend, ed_graph *graph, ed_plan *plan);
 void ed_exec_free(ed_exec *exec);
@@ -239,6 +241,12 @@ void ed_exec_bind(ed_exec *exec, int set, float *values, float *grads, uint64_t 
  * collective stay in step; the first failure is returned. Errors are recorded in `env`, which belongs to the calling
  * thread. */
 encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last);
+/*
+ * Run all nodes together with the other parts' threads: each computes its part of every node and waits at the
+ * barrier of `comm`, whose ranks are the parts. What a run of few images takes to be quick; sums over the ranks of
+ * `run` have no place here. A part that fails keeps step with the others.
+ */
+encdiff_status ed_exec_run_part(ed_env *env, ed_exec *exec, int part, ed_comm *comm);
 /* Memory of an input or output. On a backend whose memory is the host's it may be read and written directly. */
 void *ed_exec_data(ed_exec *exec, ed_value value);
 encdiff_status ed_exec_write(ed_env *env, ed_exec *exec, ed_value value, const void *host, size_t bytes);

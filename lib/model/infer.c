@@ -1,19 +1,20 @@
-/* Graphs per kind and chunk size, an execution of each per rank. */
+/* Graphs per kind and chunk size, an execution of each per rank, or one that all ranks run together. */
 #include "model/infer.h"
 
 #define MAX_CHUNK 8     /* images: the activations of a chunk stay in the caches */
 #define MAX_PROGRAMS 24 /* graphs kept; the least recently used makes room */
+#define MAX_PARTS 16    /* of an operator: the barriers between operators grow with them, what they divide shrinks */
 
 /* A graph for one chunk size. */
 typedef struct program {
     ed_infer_kind kind;
-    int chunk;
+    int chunk, parts; /* parts > 1: all ranks run execution 0 together */
     uint64_t used;
     ed_graph graph;
     ed_value inputs[3], outputs[ED_INFER_MAX_OPERANDS];
     int input_count, output_count;
     ed_map_list maps;
-    ed_exec **execs; /* one per rank, made when needed */
+    ed_exec **execs; /* one per rank, or the first alone; made when needed */
 } program;
 
 struct ed_infer {
@@ -131,12 +132,12 @@ static void build(ed_networks *n, program *p)
     }
 }
 
-static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk, program **out)
+static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk, int parts, program **out)
 {
     int slot = 0;
     for (int i = 0; i < MAX_PROGRAMS; i++) {
         program *p = infer->programs[i];
-        if (p && p->kind == kind && p->chunk == chunk) {
+        if (p && p->kind == kind && p->chunk == chunk && p->parts == parts) {
             p->used = ++infer->clock;
             *out = p;
             return ENCDIFF_OK;
@@ -149,6 +150,7 @@ static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk
     if (!p) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     p->kind = kind;
     p->chunk = chunk;
+    p->parts = parts;
     p->used = ++infer->clock;
     ed_graph_init(&p->graph, env);
     build(infer->networks, p);
@@ -177,7 +179,8 @@ static void bind(ed_infer *infer, ed_exec *exec)
 
 static encdiff_status prepare_rank(ed_infer *infer, program *p, int rank)
 {
-    if (!p->execs[rank]) ED_TRY(ed_exec_create(infer->team->env, infer->team->backend, &p->graph, &p->execs[rank]));
+    ed_team *team = infer->team;
+    if (!p->execs[rank]) ED_TRY(ed_exec_create_parts(team->env, team->backend, &p->graph, p->parts, &p->execs[rank]));
     bind(infer, p->execs[rank]);
     return ENCDIFF_OK;
 }
@@ -200,7 +203,7 @@ static size_t item_size(const program *p, ed_value value)
 }
 
 /* Images at .. at+count-1; a short last chunk leaves old data in the rest, whose results nobody reads. */
-static encdiff_status run_chunk(ed_env *env, const job *j, ed_exec *exec, int64_t at, int64_t count)
+static encdiff_status write_chunk(ed_env *env, const job *j, ed_exec *exec, int64_t at, int64_t count)
 {
     const program *p = j->program;
     for (int i = 0; i < p->input_count; i++) {
@@ -208,7 +211,12 @@ static encdiff_status run_chunk(ed_env *env, const job *j, ed_exec *exec, int64_
         ED_TRY(ed_exec_write(env, exec, p->inputs[i], j->inputs[i] + (size_t)at * item,
                              (size_t)count * item * sizeof(float)));
     }
-    ED_TRY(ed_exec_run(env, exec, NULL, 0, -1));
+    return ENCDIFF_OK;
+}
+
+static encdiff_status read_chunk(ed_env *env, const job *j, ed_exec *exec, int64_t at, int64_t count)
+{
+    const program *p = j->program;
     for (int i = 0; i < p->output_count; i++) {
         size_t item = item_size(p, p->outputs[i]);
         if (!j->outputs[i]) continue;
@@ -225,7 +233,34 @@ static encdiff_status run_rank(ed_env *env, void *argument, int rank)
     ed_shard(j->n, j->ranks, rank, &first, &last);
     for (int64_t at = first; at < last; at += chunk) {
         ED_TRY(ed_check_cancel(env));
-        ED_TRY(run_chunk(env, j, j->program->execs[rank], at, ED_MIN(chunk, last - at)));
+        ed_exec *exec = j->program->execs[rank];
+        int64_t count = ED_MIN(chunk, last - at);
+        ED_TRY(write_chunk(env, j, exec, at, count));
+        ED_TRY(ed_exec_run(env, exec, NULL, 0, -1));
+        ED_TRY(read_chunk(env, j, exec, at, count));
+    }
+    return ENCDIFF_OK;
+}
+
+static encdiff_status run_part(ed_env *env, void *argument, int rank)
+{
+    const job *j = argument;
+    const program *p = j->program;
+    return ed_exec_run_part(env, p->execs[0], rank, j->infer->team->comm[p->parts]);
+}
+
+/* Chunk by chunk, each on all ranks together. */
+static encdiff_status run_together(job *j)
+{
+    ed_team *team = j->infer->team;
+    ed_exec *exec = j->program->execs[0];
+    int64_t chunk = j->program->chunk;
+    for (int64_t at = 0; at < j->n; at += chunk) {
+        int64_t count = ED_MIN(chunk, j->n - at);
+        ED_TRY(ed_check_cancel(team->env));
+        ED_TRY(write_chunk(team->env, j, exec, at, count));
+        ED_TRY(ed_team_run(team, j->program->parts, run_part, j));
+        ED_TRY(read_chunk(team->env, j, exec, at, count));
     }
     return ENCDIFF_OK;
 }
@@ -237,22 +272,30 @@ int ed_infer_chunk(int64_t n, int ranks)
     return (int)((share + pieces - 1) / pieces);
 }
 
+/* Fewer images than ranks are not dealt out. A device has one rank. */
+static int parts_of(const ed_infer *infer, int64_t n)
+{
+    int parts = ED_MIN(infer->team->ranks, MAX_PARTS);
+    return n < parts ? parts : 1;
+}
+
 encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, const float *const *inputs,
                             float *const *outputs)
 {
     if (n < 1)
         return ed_fail(infer->team->env, ENCDIFF_ERROR_SHAPE, "%lld images: at least one is needed", (long long)n);
-    int ranks = (int)ED_MIN(n, (int64_t)infer->team->ranks);
+    int parts = parts_of(infer, n), ranks = parts > 1 ? 1 : (int)ED_MIN(n, (int64_t)infer->team->ranks);
     job j = {.infer = infer, .ranks = ranks, .n = n, .inputs = inputs, .outputs = outputs};
-    ED_TRY(get_program(infer, kind, ed_infer_chunk(n, ranks), &j.program));
+    ED_TRY(get_program(infer, kind, ed_infer_chunk(n, ranks), parts, &j.program));
     for (int r = 0; r < ranks; r++) ED_TRY(prepare_rank(infer, j.program, r));
+    if (parts > 1) return run_together(&j);
     return ed_team_run(infer->team, ranks, run_rank, &j);
 }
 
 encdiff_status ed_infer_map_sizes(ed_infer *infer, int *count, int sizes[ED_MAX_MAPS])
 {
     program *p;
-    ED_TRY(get_program(infer, ED_INFER_MAPS, 1, &p));
+    ED_TRY(get_program(infer, ED_INFER_MAPS, 1, parts_of(infer, 1), &p));
     *count = p->maps.count;
     memcpy(sizes, p->maps.sizes, (size_t)p->maps.count * sizeof *sizes);
     return ENCDIFF_OK;

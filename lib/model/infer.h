@@ -1,6 +1,7 @@
 /*
  * Inference: a network over any number of images. The images are dealt out to the team's ranks, each rank runs its
- * share in chunks that fit the caches, and graphs are kept by chunk size.
+ * share in chunks that fit the caches, and graphs are kept by chunk size. Fewer images than ranks are run together:
+ * every rank computes a part of each operator.
  */
 #ifndef ED_INFER_H
 #define ED_INFER_H

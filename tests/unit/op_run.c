@@ -79,6 +79,7 @@ bool op_seeded(const op_case *c, int output) { return (c->seeded ? c->seeded : 1
 typedef struct part {
     const op_case *c;
     const op_mode *mode;
+    int together;        /* threads that run this graph */
     int64_t first, last; /* images */
     ed_env env;
     ed_graph graph;
@@ -155,7 +156,7 @@ static encdiff_status build(part *p)
     ed_graph_node(g, c->op, used, &c->attr, c->given.rank ? &given : NULL, p->out);
     for (int k = 0; k < ED_MAX_OUTPUTS; k++) ed_graph_output(g, p->out[k]);
     if (p->mode->backward) add_backward(p, used[0]);
-    if (g->status == ENCDIFF_OK) g->status = ed_exec_create(&p->env, p->mode->backend, g, &p->exec);
+    if (g->status == ENCDIFF_OK) g->status = ed_exec_create_parts(&p->env, p->mode->backend, g, p->together, &p->exec);
     return g->status;
 }
 
@@ -327,6 +328,43 @@ fail:
     return status;
 }
 
+typedef struct thread {
+    part *part;
+    ed_env env;
+    ed_comm *comm;
+    encdiff_status status;
+} thread;
+
+static void run_thread(void *argument, int rank)
+{
+    thread *t = &((thread *)argument)[rank];
+    t->status = ed_exec_run_part(&t->env, t->part->exec, rank, t->comm);
+}
+
+static encdiff_status run_together(ed_env *env, part *p)
+{
+    ed_pool *pool = NULL;
+    ed_comm *comm = NULL;
+    encdiff_status status = ENCDIFF_ERROR_OUT_OF_MEMORY;
+    thread *threads = ed_alloc(env, (size_t)p->together, sizeof *threads);
+    if (!threads) return status;
+    ED_TRY_OR_FAIL(ed_pool_create(env, p->together, &pool));
+    ED_TRY_OR_FAIL(ed_thread_comm_create(env, p->together, &comm));
+    for (int r = 0; r < p->together; r++) {
+        threads[r].part = p;
+        threads[r].comm = comm;
+        ed_env_child(&threads[r].env, env);
+    }
+    ed_pool_run(pool, p->together, run_thread, threads);
+    for (int r = p->together - 1; r >= 0; r--)
+        if (threads[r].status != ENCDIFF_OK) status = ed_fail(env, threads[r].status, "%s", threads[r].env.message);
+fail:
+    ed_thread_comm_free(env, comm);
+    ed_pool_free(env, pool);
+    ed_free(env, threads);
+    return status;
+}
+
 /* All parameters of the case one behind the other, as a model's set has them. */
 static encdiff_status bind_parameters(ed_env *env, const op_case *c, const op_mode *mode, float *const *data,
                                       part *parts, float **params)
@@ -369,6 +407,12 @@ static void part_free(part *p, ed_backend *backend)
 encdiff_status op_run(ed_env *env, const op_case *c, const op_mode *mode, float *const data[ED_MAX_INPUTS],
                       op_result *result)
 {
+    return op_run_together(env, c, mode, 1, data, result);
+}
+
+encdiff_status op_run_together(ed_env *env, const op_case *c, const op_mode *mode, int together,
+                               float *const data[ED_MAX_INPUTS], op_result *result)
+{
     float *params = NULL;
     encdiff_status status = ENCDIFF_ERROR_OUT_OF_MEMORY;
     *result = (op_result){0};
@@ -378,6 +422,7 @@ encdiff_status op_run(ed_env *env, const op_case *c, const op_mode *mode, float 
         part *p = &parts[r];
         p->c = c;
         p->mode = mode;
+        p->together = together;
         ed_shard(op_images(c), mode->ranks, r, &p->first, &p->last);
         ed_env_child(&p->env, env);
         p->run = (ed_run){.rank = r, .seed = seed_of(c), .step = 3, .first_image = p->first};
@@ -391,7 +436,7 @@ encdiff_status op_run(ed_env *env, const op_case *c, const op_mode *mode, float 
         ED_TRY_OR_FAIL(write_operands(&parts[r], data));
         ED_TRY_OR_FAIL(write_seeds(&parts[r]));
     }
-    ED_TRY_OR_FAIL(run_parts(env, parts, mode->ranks));
+    ED_TRY_OR_FAIL(together > 1 ? run_together(env, &parts[0]) : run_parts(env, parts, mode->ranks));
     ED_TRY_OR_FAIL(gather_outputs(env, parts, mode->ranks, result));
     ED_TRY_OR_FAIL(gather_operands(env, parts, mode->ranks, params, result));
     note_operators(&parts[0], result);

@@ -35,6 +35,9 @@ bool op_seeded(const op_case *c, int output);
 
 encdiff_status op_run(ed_env *env, const op_case *c, const op_mode *mode, float *const data[ED_MAX_INPUTS],
                       op_result *result);
+/* The same with one rank whose operators are each computed by `together` threads, forward only. */
+encdiff_status op_run_together(ed_env *env, const op_case *c, const op_mode *mode, int together,
+                               float *const data[ED_MAX_INPUTS], op_result *result);
 void op_result_free(ed_env *env, op_result *result);
 
 #endif

@@ -16,8 +16,9 @@ static encdiff_status run_batched_linear(const ed_call *call)
     ed_layer l = describe(call->graph, call->node->in[0], call->node->out[0], &groups);
     const float *x = call->in[0], *w = call->in[1], *b = call->in[2];
     float *y = call->out[0];
-    for (int64_t k = 0; k < groups; k++, x += l.in, w += l.out * l.in, b += l.out, y += l.out)
-        ED_TRY(ed_layer_forward(call->env, &l, x, w, b, NULL, y));
+    ed_range part = ed_call_range(call, groups, 1);
+    for (int64_t k = part.first; k < part.last; k++)
+        ED_TRY(ed_layer_forward(call->env, &l, x + k * l.in, w + k * l.out * l.in, b + k * l.out, NULL, y + k * l.out));
     return ENCDIFF_OK;
 }
 
@@ -47,6 +48,6 @@ static encdiff_status run_batched_linear_grad_weight(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-const ed_kernel ed_cpu_batched_linear = {.run = run_batched_linear};
+const ed_kernel ed_cpu_batched_linear = {.run = run_batched_linear, .parts = true};
 const ed_kernel ed_cpu_batched_linear_grad_input = {.run = run_batched_linear_grad_input};
 const ed_kernel ed_cpu_batched_linear_grad_weight = {.run = run_batched_linear_grad_weight};

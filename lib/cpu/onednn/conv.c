@@ -2,7 +2,8 @@
  * Convolution: y[n,oh,ow,o] = x[n,h,w,c] * w[o,kh,kw,c] + b + r.
  *
  * Two ways. Patches are gathered block by block and multiplied by the weights as they are; this works for every shape
- * and is best where the images are small. oneDNN's primitive needs no patches and is best where they are large.
+ * and is best where the images are small. oneDNN's primitive needs no patches and is best where they are large. Its
+ * objects serve one thread at a time, so that the parts of a call always go by patches.
  */
 #include "cpu/onednn/internal.h"
 
@@ -43,35 +44,47 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
     return ENCDIFF_OK;
 }
 
-/* Put rows of products where their pixels are, with bias and residual. */
-static void scatter(const ed_band *band, int64_t first, int64_t rows, const float *packed, const float *b,
-                    const float *r, float *y)
+static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts)
 {
-    const int64_t o = band->g.o;
+    (void)parts;
+    ed_conv g = describe(graph, node);
+    return patches_size(&g) * sizeof(float);
+}
+
+/* Put rows of products, of `count` channels each, where their pixels are, with bias and residual. */
+static void scatter(const ed_band *band, int64_t first, int64_t rows, const float *packed, int64_t count,
+                    const float *b, const float *r, float *y)
+{
     for (int64_t done = 0, offset, run; done < rows; done += run) {
         run = ed_band_run(band, first + done, rows - done, &offset);
-        for (int64_t i = 0; i < run; i++, packed += o, offset += o)
-            for (int64_t j = 0; j < o; j++) y[offset + j] = packed[j] + (b ? b[j] : 0) + (r ? r[offset + j] : 0);
+        for (int64_t i = 0; i < run; i++, packed += count, offset += band->g.o)
+            for (int64_t j = 0; j < count; j++) y[offset + j] = packed[j] + (b ? b[j] : 0) + (r ? r[offset + j] : 0);
     }
 }
 
 static encdiff_status run_band(const ed_call *call, const ed_band *band)
 {
     const ed_conv *g = &band->g;
-    const float *x = call->in[0], *w = (const float *)call->in[1] + band->weights, *b = call->in[2], *r = call->in[3];
-    float *y = call->out[0], *col = call->scratch;
+    ed_layer l = {g->pixels, g->patch, g->o, g->patch, g->o, band->kernel};
+    ed_range pixels, channels;
+    ed_layer_share(call, &l, &pixels, &channels);
+    if (channels.first == channels.last) return ENCDIFF_OK;
+    const float *x = call->in[0], *w = (const float *)call->in[1] + band->weights + channels.first * band->kernel;
+    const float *b = call->in[2] ? (const float *)call->in[2] + channels.first : NULL;
+    const float *r = call->in[3] ? (const float *)call->in[3] + channels.first : NULL;
+    float *y = (float *)call->out[0] + channels.first, *col = call->scratch;
     bool whole = ed_band_is_whole(band);
-    int64_t block = ed_conv_block(g);
+    int64_t block = ed_conv_block(g), count = channels.last - channels.first;
     float *packed = col + ed_part(block, g->patch);
-    for (int64_t first = 0; first < g->pixels; first += block) {
-        int64_t rows = ED_MIN(block, g->pixels - first), at = first * g->o;
-        ed_layer l = {rows, g->patch, g->o, g->patch, g->o, band->kernel};
+    for (int64_t first = pixels.first; first < pixels.last; first += block) {
+        int64_t rows = ED_MIN(block, pixels.last - first), at = first * g->o;
+        l.rows = rows, l.out = count, l.ldy = whole ? g->o : count;
         ed_im2col(g, x, first, rows, col, g->patch);
         if (whole) {
             ED_TRY(ed_layer_forward(call->env, &l, col, w, b, r ? r + at : NULL, y + at));
         } else {
             ED_TRY(ed_layer_forward(call->env, &l, col, w, NULL, NULL, packed));
-            scatter(band, first, rows, packed, b, r, y);
+            scatter(band, first, rows, packed, count, b, r, y);
         }
     }
     return ENCDIFF_OK;
@@ -81,7 +94,7 @@ static encdiff_status run_patches(const ed_call *call, const ed_conv *g)
 {
     if (ed_conv_is_product(g)) {
         ed_layer l = {g->pixels, g->patch, g->o, g->patch, g->o, g->patch};
-        return ed_layer_forward(call->env, &l, call->in[0], call->in[1], call->in[2], call->in[3], call->out[0]);
+        return ed_layer_call(call, &l);
     }
     ed_band bands[ED_MAX_BANDS];
     for (int i = 0, count = ed_conv_bands(g, bands); i < count; i++) ED_TRY(run_band(call, &bands[i]));
@@ -98,4 +111,5 @@ static encdiff_status run(const ed_call *call)
 
 static void release(ed_env *env, void *state) { ed_direct_free(env, state); }
 
-const ed_kernel ed_onednn_conv2d = {.prepare = prepare, .run = run, .release = release};
+const ed_kernel ed_onednn_conv2d = {
+    .prepare = prepare, .run = run, .release = release, .parts = true, .part_scratch = part_scratch};

@@ -36,6 +36,13 @@ typedef struct ed_layer {
 /* y = x w^T + b + r; b may be NULL; r (NULL or spaced like y) */
 encdiff_status ed_layer_forward(ed_env *env, const ed_layer *l, const float *x, const float *w, const float *b,
                                 const float *r, float *y);
+/*
+ * The rows and outputs that the call's part of a layer has: all of one and a share of the other, of which there are
+ * more. A product reads all of the shorter side in every part.
+ */
+void ed_layer_share(const ed_call *call, const ed_layer *l, ed_range *rows, ed_range *outputs);
+/* That part of a layer whose operands are x w b? r? -> y, all rows packed but for ldy. */
+encdiff_status ed_layer_call(const ed_call *call, const ed_layer *l);
 /* dx = dy w */
 encdiff_status ed_layer_grad_input(ed_env *env, const ed_layer *l, const float *dy, const float *w, float *dx);
 /* Is w better copied to rows ed_pitch(in) apart before ed_layer_grad_input? */
