@@ -1,6 +1,7 @@
 /* What every command uses: ends, memory, handles, output. */
 #define _GNU_SOURCE
 #include "cli.h"
+#include "interrupts.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -54,6 +55,7 @@ _Noreturn void cli_exit(cli *c, int status)
         fprintf(stderr, "encdiff: standard output cannot be written: %s\n", strerror(errno));
         status = CLI_FAILED;
     }
+    interrupts_end();
     release_all(c);
     exit(status);
 }

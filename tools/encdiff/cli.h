@@ -1,7 +1,8 @@
 /*
  * The `encdiff` command line: a program on the public headers alone.
  *
- *   main.c        the table of commands, signals, the context
+ *   main.c        the table of commands, the context
+ *   interrupts.h  Ctrl-C
  *   options.h     arguments declared in tables, and the help made of them
  *   text.h        growing text, files written whole or not at all
  *   json.h        what --json writes; reading the library's own JSON

@@ -1,46 +1,16 @@
-/* The program: which command, the context that it works on, and how it ends. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <signal.h>
+/* The program: which command, and the context that it works on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
+#include "interrupts.h"
 
 static const cli_command *const commands[] = {
     &cmd_quickstart, &cmd_presets,     &cmd_init,         &cmd_train,     &cmd_encode,   &cmd_reconstruct,
     &cmd_swap,       &cmd_traverse,    &cmd_attention,    &cmd_invert,    &cmd_evaluate, &cmd_metrics,
     &cmd_data_info,  &cmd_data_render, &cmd_data_convert, &cmd_data_view, &cmd_info,     &cmd_bench,
 };
-
-/* ---------------------------------------------------------------- interruption */
-
-static encdiff_context *volatile interruptible;
-
-/* The handler is gone when it runs (SA_RESETHAND): a second Ctrl-C ends the program at once. */
-static void interrupt(int number)
-{
-    (void)number;
-    encdiff_cancel(interruptible);
-}
-
-static void catch_interrupts(cli *c)
-{
-    struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
-    struct sigaction before;
-    interruptible = c->context;
-    sigemptyset(&action.sa_mask);
-    /* A shell starts background jobs with the signal ignored; that is left as it is. */
-    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler == SIG_IGN) return;
-    sigaction(SIGINT, &action, NULL);
-}
-
-static void release_interrupts(void)
-{
-    signal(SIGINT, SIG_DFL);
-    interruptible = NULL;
-}
 
 /* ---------------------------------------------------------------- the context */
 
@@ -150,11 +120,11 @@ static int run_command(const cli_command *command, int count, char **words)
     }
     progress_start(&c->progress, c->common.quiet);
     if (c->common.json && strcmp(c->common.json, "-") != 0) cli_check_output(c, c->common.json);
+    interrupts_block();
     create_context(c);
-    catch_interrupts(c);
+    interrupts_begin(c->context);
     json_open(&c->json, NULL, '{');
     command->run(c, arguments);
-    release_interrupts();
     cli_exit(c, CLI_OK);
 }
 
