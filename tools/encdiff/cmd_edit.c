@@ -7,11 +7,6 @@
 #include "inputs.h"
 #include "pictures.h"
 
-#define MODEL_ARGUMENT(type)                                                                                           \
-    {                                                                                                                  \
-        "MODEL", false, false, offsetof(type, model), "a model file or training checkpoint"                            \
-    }
-
 /* "all", or numbers separated by commas, checked against the model. Returns how many; *all: every one, by "all". */
 static int32_t read_concepts(cli *c, const char *option, const char *list, int32_t tokens, int32_t **concepts,
                              bool *all)
@@ -341,8 +336,7 @@ const cli_command cmd_attention = {
     .summary = "show where in the image each concept token acts",
     .details = CLI_INPUT_DETAILS,
     .example = "encdiff attention run/model.safetensors \"procedural:shapes3d[0:4]\" -o maps.png",
-    .arguments = {MODEL_ARGUMENT(attention_args),
-                  {"INPUT", false, true, offsetof(attention_args, sources), "images, from one source or several"}},
+    .arguments = {MODEL_ARGUMENT(attention_args), INPUTS_ARGUMENT(attention_args)},
     .options = attention_options,
     .option_count = CLI_COUNT(attention_options),
     .size = sizeof(attention_args),

@@ -69,15 +69,6 @@ static const cli_option encode_options[] = {
     INPUT_OPTIONS(encode_args, input),
 };
 
-#define MODEL_ARGUMENT(type)                                                                                           \
-    {                                                                                                                  \
-        "MODEL", false, false, offsetof(type, model), "a model file or training checkpoint"                            \
-    }
-#define INPUTS_ARGUMENT(type)                                                                                          \
-    {                                                                                                                  \
-        "INPUT", false, true, offsetof(type, sources), "images, from one source or several"                            \
-    }
-
 const cli_command cmd_encode = {
     .name = "encode",
     .summary = "encode images to concept scalars or tokens",

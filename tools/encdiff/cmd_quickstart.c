@@ -314,21 +314,10 @@ static void print_results(quickstart *q)
     cli_print(q->c, "Report\n  %s\n", in_folder(q, "report.html"));
 }
 
-static const char *resolve(cli *c, const quickstart_args *a)
-{
-    cli_texts set = {cli_alloc(c, (size_t)a->set.count + 2, sizeof *set.items), a->set.count};
-    for (int32_t i = 0; i < a->set.count; i++) set.items[i] = a->set.items[i];
-    if (a->steps) {
-        set.items[set.count++] = cli_format(c, "train_autoencoder.steps=%lld", (long long)a->steps);
-        set.items[set.count++] = cli_format(c, "train_encdiff.steps=%lld", (long long)a->steps);
-    }
-    return cli_resolve_config(c, a->preset, &set);
-}
-
 static void run_quickstart(cli *c, void *arguments)
 {
     quickstart q = {.c = c, .args = arguments, .steps = 6, .start = progress_now()};
-    q.config = resolve(c, q.args);
+    q.config = training_config(c, q.args->preset, &q.args->set, q.args->steps);
     open_data(&q);
     training_make_folder(c, q.args->out);
     if (q.args->overwrite) {

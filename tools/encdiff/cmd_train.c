@@ -111,18 +111,6 @@ typedef struct train_args {
     cli_texts set;
 } train_args;
 
-/* The configuration with --set, and --steps for both stages behind it. */
-static const char *resolve(cli *c, const train_args *a)
-{
-    cli_texts set = {cli_alloc(c, (size_t)a->set.count + 2, sizeof *set.items), a->set.count};
-    for (int32_t i = 0; i < a->set.count; i++) set.items[i] = a->set.items[i];
-    if (a->steps) {
-        set.items[set.count++] = cli_format(c, "train_autoencoder.steps=%lld", (long long)a->steps);
-        set.items[set.count++] = cli_format(c, "train_encdiff.steps=%lld", (long long)a->steps);
-    }
-    return cli_resolve_config(c, a->config, &set);
-}
-
 static encdiff_dataset *open_data(cli *c, const train_args *a, const char *config)
 {
     char named[1024];
@@ -176,7 +164,7 @@ static void run_train(cli *c, void *arguments)
     train_args *a = arguments;
     stage_result results[2];
     if (a->resume && a->overwrite) cli_usage(c, "--resume and --overwrite exclude each other");
-    const char *config = resolve(c, a);
+    const char *config = training_config(c, a->config, &a->set, a->steps);
     training t = {.config = config,
                   .out = a->out,
                   .autoencoder = a->autoencoder,

@@ -18,6 +18,15 @@ typedef struct input_args {
     int64_t count;
 } input_args;
 
+#define MODEL_ARGUMENT(type)                                                                                           \
+    {                                                                                                                  \
+        "MODEL", false, false, offsetof(type, model), "a model file or training checkpoint"                            \
+    }
+#define INPUTS_ARGUMENT(type)                                                                                          \
+    {                                                                                                                  \
+        "INPUT", false, true, offsetof(type, sources), "images, from one source or several"                            \
+    }
+
 #define INPUT_OPTIONS(type, field)                                                                                     \
     {"resize", 0,                                                                                                      \
      CLI_FLAG, NULL,                                                                                                   \

@@ -12,6 +12,17 @@
 
 /* ---------------------------------------------------------------- configuration */
 
+const char *training_config(cli *c, const char *config, const cli_texts *set, int64_t steps)
+{
+    cli_texts all = {cli_alloc(c, (size_t)set->count + 2, sizeof *all.items), set->count};
+    for (int32_t i = 0; i < set->count; i++) all.items[i] = set->items[i];
+    if (steps) {
+        all.items[all.count++] = cli_format(c, "train_autoencoder.steps=%lld", (long long)steps);
+        all.items[all.count++] = cli_format(c, "train_encdiff.steps=%lld", (long long)steps);
+    }
+    return cli_resolve_config(c, config, &all);
+}
+
 bool training_has_autoencoder(const char *config)
 {
     const char *kind = json_member(config, "autoencoder.kind");

@@ -21,6 +21,8 @@ typedef struct stage_result {
     double loss, seconds, images_per_second;
 } stage_result;
 
+/* The configuration with --set, and --steps (0: not given) for both stages behind it. */
+const char *training_config(cli *c, const char *config, const cli_texts *set, int64_t steps);
 /* Whether the configuration's autoencoder has parameters to learn. */
 bool training_has_autoencoder(const char *config);
 /* The step of the newest checkpoint of a stage in a folder; -1: there is none. */
