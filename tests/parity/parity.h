@@ -35,8 +35,11 @@ typedef struct parity {
     uint64_t seed;
     ed_backend *backend;
     int ranks;
-    char way[32]; /* backend and ranks, for the table */
-    int rows, failures;
+    char way[32];          /* backend and ranks, for the table */
+    int moved;             /* 0: inputs as they are; else which random move, see parity_move() */
+    int rows, failed_rows; /* of this try */
+    int failures;          /* of the case */
+    ed_text table;
 } parity;
 
 typedef encdiff_status parity_case(parity *p);
@@ -57,6 +60,9 @@ encdiff_status parity_find(const parity *p, const char *name, const ed_st_tensor
 /* The tensor as f32 (f64), owned by the caller; `count` may be NULL. */
 encdiff_status parity_read(const parity *p, const char *name, float **out, int64_t *count);
 encdiff_status parity_read_f64(const parity *p, const char *name, double **out, int64_t *count);
+/* Other images within rounding: each factor is 1 +- PARITY_MOVE; nothing is done when p->moved is 0. */
+#define PARITY_MOVE 3e-7
+void parity_move(const parity *p, float *images, int64_t count);
 /* |ours - theirs| / |theirs|; the first factor alone where theirs is zero. */
 double parity_error(const float *ours, const float *theirs, int64_t count);
 double parity_error_f64(const double *ours, const double *theirs, int64_t count);
@@ -110,7 +116,7 @@ typedef void parity_build(ed_networks *networks, ed_graph *graph, int64_t n, voi
 encdiff_status parity_job_create(parity *p, ed_networks *networks, int64_t images, uint32_t trained,
                                  parity_build *build, void *values, parity_job *out);
 void parity_job_free(parity_job *job);
-/* Give an input the tensor `name`, each shard its images; rank 4 is turned from NCHW. */
+/* Give an input the tensor `name`, each shard its images; rank 4 is turned from NCHW, and moved. */
 encdiff_status parity_job_put(parity_job *job, ed_value input, const char *name);
 encdiff_status parity_job_fill(parity_job *job, ed_value input, double x);
 /* Run every shard from zero gradients. */

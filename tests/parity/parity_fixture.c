@@ -52,6 +52,14 @@ encdiff_status parity_read_f64(const parity *p, const char *name, double **out, 
     return ed_safetensors_read_raw(p->env, p->file, tensor, *out);
 }
 
+void parity_move(const parity *p, float *images, int64_t count)
+{
+    for (int64_t i = 0; i < count && p->moved; i++) {
+        double u = ed_uniform((uint64_t)p->moved, ED_RANDOM_DATA, 0, (uint64_t)i);
+        images[i] = (float)(images[i] * (1 + PARITY_MOVE * (2 * u - 1)));
+    }
+}
+
 static double relative(double squares, double total) { return sqrt(squares) / (total > 0 ? sqrt(total) : 1); }
 
 double parity_error(const float *ours, const float *theirs, int64_t count)

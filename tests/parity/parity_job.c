@@ -88,6 +88,8 @@ encdiff_status parity_job_put(parity_job *job, ed_value input, const char *name)
     if (status == ENCDIFF_OK && count != job->images * (int64_t)item_size(&job->shards[0], input))
         status = ed_fail(job->p->env, ENCDIFF_ERROR_SHAPE, "%s: %s has another size than the graph's input",
                          job->p->name, name);
+    if (status == ENCDIFF_OK && ed_graph_shape(&job->shards[0].graph, input)->rank == 4)
+        parity_move(job->p, all, count);
     for (int r = 0; r < job->ranks && status == ENCDIFF_OK; r++) status = put_shard(job, &job->shards[r], input, all);
     ed_free(job->p->env, all);
     return status;

@@ -152,6 +152,7 @@ static encdiff_status read_images(parity *p, generator *g)
         g->outputs = ed_alloc(p->env, 3 * (size_t)count, sizeof *g->outputs);
         status = g->images && g->outputs ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
     }
+    if (status == ENCDIFF_OK) parity_move(p, images, count);
     if (status == ENCDIFF_OK) ed_nchw_to_nhwc(images, g->images, g->n, 3, g->size, g->size);
     ed_free(p->env, images);
     return status;
