@@ -8,10 +8,12 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 static bool blocked, waiting;
+static atomic_bool ending;
 static pthread_t waiter;
 
 static sigset_t only_interrupt(void)
@@ -26,9 +28,9 @@ static void *wait_for_interrupts(void *context)
 {
     int number;
     sigset_t set = only_interrupt();
-    if (sigwait(&set, &number) != 0) return NULL;
+    if (sigwait(&set, &number) != 0 || atomic_load(&ending)) return NULL;
     encdiff_cancel(context);
-    if (sigwait(&set, &number) != 0) return NULL;
+    if (sigwait(&set, &number) != 0 || atomic_load(&ending)) return NULL;
     signal(SIGINT, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     raise(SIGINT);
@@ -46,6 +48,7 @@ void interrupts_block(void)
 
 void interrupts_begin(encdiff_context *context)
 {
+    atomic_store(&ending, false);
     waiting = blocked && pthread_create(&waiter, NULL, wait_for_interrupts, context) == 0;
     if (!waiting) interrupts_end();
 }
@@ -54,7 +57,8 @@ void interrupts_end(void)
 {
     sigset_t set = only_interrupt();
     if (waiting) {
-        pthread_cancel(waiter); /* sigwait() is where it is cancelled */
+        atomic_store(&ending, true);
+        pthread_kill(waiter, SIGINT); /* wakes it alone; had it ended already, this reaches nobody */
         pthread_join(waiter, NULL);
     }
     if (blocked) pthread_sigmask(SIG_UNBLOCK, &set, NULL);
