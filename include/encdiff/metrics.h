@@ -31,6 +31,12 @@ typedef struct encdiff_metrics_options {
     int32_t batch;          /* images of a vote or difference; 0: 64 */
     int32_t bins;           /* of a discretised code; 0: 20 */
     double prune_threshold; /* codes whose standard deviation is smaller are left out; 0: 0.05, negative: none */
+    int32_t repeats; /* evaluations with seed, seed + 1, ...: numbers are means, "deviation.NAME" beside them; 0: 1 */
+    int32_t vector_tokens;   /* encdiff_switch, a model's codes: ENCDIFF_ON takes its tokens, each reduced to its first
+                                principal component over the set, in place of its scalars */
+    int32_t reconstructions; /* a model: images, drawn by the seed, that are sampled back for metrics of images; 0: 64
+                                where such a metric is named, else none */
+    int32_t sampler_steps;   /* of deterministic DDIM for these; 0: 50 */
 } encdiff_metrics_options;
 
 /* Set every option to its default; struct_size is sizeof(encdiff_metrics_options) as the caller compiled it. */
@@ -71,9 +77,11 @@ ENCDIFF_API encdiff_status encdiff_metrics_from_codes(encdiff_context *context, 
                                                       encdiff_scores **scores, encdiff_progress progress, void *user);
 
 /**
- * Score a model on a labelled dataset: it is encoded once, then as encdiff_metrics_from_codes().
+ * Score a model on a dataset: it is encoded once, shard by shard, then as encdiff_metrics_from_codes(); metrics of
+ * images compare some of its images with what the model samples from their tokens. The weights are those that
+ * encdiff_model_use_ema() chose.
  *
- * dataset  at the model's resolution
+ * dataset  at the model's resolution; labelled, unless the metrics are of images alone
  *
  * Returns as encdiff_metrics_from_codes(); ENCDIFF_ERROR_SHAPE for another resolution; ENCDIFF_ERROR_UNSUPPORTED
  * without labels; ENCDIFF_ERROR_IO, ENCDIFF_ERROR_FORMAT from the data.
@@ -113,6 +121,12 @@ ENCDIFF_API encdiff_status encdiff_scores_find(const encdiff_scores *scores, con
  * infinite, as the PSNR of equal images is. Belongs to scores.
  */
 ENCDIFF_API const char *encdiff_scores_json(const encdiff_scores *scores);
+
+/*
+ * Seconds that each part took, as JSON ({"encoding": 12.5, "dci": 4.1}): apart from the scores, which a seed
+ * determines. Belongs to scores.
+ */
+ENCDIFF_API const char *encdiff_scores_timing_json(const encdiff_scores *scores);
 
 /* Free a result. NULL is allowed. */
 ENCDIFF_API void encdiff_scores_free(encdiff_scores *scores);

@@ -54,6 +54,12 @@ ENCDIFF_API void encdiff_sampler_options_init(encdiff_sampler_options *options, 
 ENCDIFF_API encdiff_status encdiff_sampler_create(encdiff_model *model, const encdiff_sampler_options *options,
                                                   encdiff_sampler **sampler);
 
+/*
+ * How many steps the sampler really takes, which is how many rows step_noise has: 6 of 1000 timesteps are 7. 0 for
+ * NULL.
+ */
+ENCDIFF_API int32_t encdiff_sampler_step_count(const encdiff_sampler *sampler);
+
 /* Free the sampler. NULL is allowed. */
 ENCDIFF_API void encdiff_sampler_free(encdiff_sampler *sampler);
 

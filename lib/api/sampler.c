@@ -94,6 +94,11 @@ encdiff_status encdiff_sampler_create(encdiff_model *model, const encdiff_sample
     return model ? create(model, options, sampler) : ENCDIFF_ERROR_ARGUMENT;
 }
 
+int32_t encdiff_sampler_step_count(const encdiff_sampler *s)
+{
+    return s && s->generator ? (int32_t)ed_generator_step_count(s->generator) : 0;
+}
+
 void encdiff_sampler_free(encdiff_sampler *s)
 {
     if (!s) return;

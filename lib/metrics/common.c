@@ -1,5 +1,6 @@
 /* Loops over the pool, checks of representations, classes of a factor. */
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "metrics/internal.h"
@@ -7,39 +8,80 @@
 /* ---------------------------------------------------------------- loops */
 
 typedef struct loop {
-    ed_env *env;
     const ed_metric_run *run;
     const char *activity;
     int64_t count, grain;
     ed_metric_body *body;
     void *argument;
-    _Atomic int64_t next, done;
-    atomic_bool stop;
+    _Atomic int64_t next;
     ed_env *children; /* one per rank */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int64_t done; /* under lock, as are the next two */
+    int working;  /* ranks that have not finished */
+    bool stop;
 } loop;
 
-static encdiff_status report(loop *l, ed_env *env, int rank)
+/* Tell the others how far this rank is: `items` done, or, at its end, its status. True: go on. */
+static bool tell(loop *l, int64_t items, bool finished, encdiff_status status)
 {
-    if (rank == 0 && l->run && l->run->progress &&
-        !l->run->progress(l->run->user, l->activity, atomic_load(&l->done), l->count))
-        return ed_fail(env, ENCDIFF_CANCELLED, "%s was stopped by the progress callback", l->activity);
-    return ed_check_cancel(env);
+    pthread_mutex_lock(&l->lock);
+    l->done += items;
+    l->working -= finished;
+    l->stop = l->stop || status != ENCDIFF_OK;
+    bool on = !l->stop;
+    pthread_cond_signal(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+    return on;
+}
+
+/* Pieces of the loop until there are none. */
+static encdiff_status take_pieces(loop *l, ed_env *env, int rank, encdiff_status (*after)(loop *l, ed_env *env))
+{
+    for (;;) {
+        int64_t first = atomic_fetch_add(&l->next, l->grain);
+        if (first >= l->count) return ENCDIFF_OK;
+        int64_t last = ED_MIN(first + l->grain, l->count);
+        ED_TRY(l->body(env, l->argument, rank, first, last));
+        ED_TRY(ed_check_cancel(env));
+        if (!tell(l, last - first, false, ENCDIFF_OK)) return ENCDIFF_OK;
+        if (after) ED_TRY(after(l, env));
+    }
+}
+
+static encdiff_status report(loop *l, ed_env *env)
+{
+    if (!l->run || !l->run->progress) return ENCDIFF_OK;
+    pthread_mutex_lock(&l->lock);
+    int64_t done = l->done;
+    pthread_mutex_unlock(&l->lock);
+    if (done == 0 || l->run->progress(l->run->user, l->activity, done, l->count)) return ENCDIFF_OK;
+    return ed_fail(env, ENCDIFF_CANCELLED, "%s was stopped by the progress callback", l->activity);
+}
+
+/* The calling thread has no piece left: it reports what the others do until they are through. */
+static encdiff_status watch(loop *l, ed_env *env)
+{
+    int64_t seen = l->count;
+    for (bool over = false; !over;) {
+        pthread_mutex_lock(&l->lock);
+        while (l->working > 1 && l->done == seen && !l->stop) pthread_cond_wait(&l->changed, &l->lock);
+        over = l->working <= 1 || l->stop;
+        bool news = l->done != seen && !l->stop;
+        seen = l->done;
+        pthread_mutex_unlock(&l->lock);
+        if (news) ED_TRY(report(l, env));
+    }
+    return ENCDIFF_OK;
 }
 
 static void loop_rank(void *argument, int rank)
 {
     loop *l = argument;
     ed_env *env = &l->children[rank];
-    encdiff_status status = ENCDIFF_OK;
-    while (status == ENCDIFF_OK && !atomic_load(&l->stop)) {
-        int64_t first = atomic_fetch_add(&l->next, l->grain);
-        if (first >= l->count) return;
-        int64_t last = ED_MIN(first + l->grain, l->count);
-        status = l->body(env, l->argument, rank, first, last);
-        atomic_fetch_add(&l->done, last - first);
-        if (status == ENCDIFF_OK) status = report(l, env, rank);
-    }
-    if (status != ENCDIFF_OK) atomic_store(&l->stop, true);
+    encdiff_status status = take_pieces(l, env, rank, rank == 0 ? report : NULL);
+    if (status == ENCDIFF_OK && rank == 0) status = watch(l, env);
+    tell(l, 0, true, status);
 }
 
 int ed_metric_ranks(const ed_metric_run *run) { return run && run->pool ? ed_pool_size(run->pool) : 1; }
@@ -48,13 +90,15 @@ encdiff_status ed_metric_for(ed_env *env, const ed_metric_run *run, const char *
                              ed_metric_body *body, void *argument)
 {
     int ranks = ed_metric_ranks(run);
-    loop l = {.env = env,
-              .run = run,
+    loop l = {.run = run,
               .activity = activity,
               .count = count,
               .grain = ED_MAX(grain, 1),
               .body = body,
-              .argument = argument};
+              .argument = argument,
+              .lock = PTHREAD_MUTEX_INITIALIZER,
+              .changed = PTHREAD_COND_INITIALIZER,
+              .working = ranks};
     l.children = ed_alloc(env, (size_t)ranks, sizeof *l.children);
     if (!l.children) return env->status;
     for (int r = 0; r < ranks; r++) ed_env_child(&l.children[r], env);

@@ -137,6 +137,47 @@ static void scores_depend_on_the_seed_alone(void)
     end();
 }
 
+static double found(const encdiff_scores *scores, const char *name)
+{
+    double value = NAN;
+    CHECK_THAT(encdiff_scores_find(scores, name, &value) == ENCDIFF_OK, "%s is not in %s", name,
+               encdiff_scores_json(scores));
+    return value;
+}
+
+static void repeats_give_mean_and_deviation(void)
+{
+    encdiff_metrics_options options = small_options("factor_vae,dci,mig");
+    encdiff_scores *one[3] = {NULL}, *all = NULL;
+    double sum = 0, squares = 0;
+    begin();
+    table *t = make_table(false);
+    options.seed = 5;
+    for (int r = 0; r < 3; r++, options.seed++) {
+        OK(context, encdiff_metrics_from_codes(context, &t->scalars, NULL, &options, &one[r], NULL, NULL));
+        CHECK_EQUAL(encdiff_scores_find(one[r], "deviation.mig", &sum), ENCDIFF_ERROR_NOT_FOUND);
+    }
+    for (int r = 0; r < 3; r++) sum += found(one[r], "factor_vae.eval") / 3;
+    for (int r = 0; r < 3; r++)
+        squares += (found(one[r], "factor_vae.eval") - sum) * (found(one[r], "factor_vae.eval") - sum);
+    options.seed = 5;
+    options.repeats = 3;
+    if (OK(context, encdiff_metrics_from_codes(context, &t->scalars, NULL, &options, &all, NULL, NULL))) {
+        CHECK_NEAR(found(all, "factor_vae.eval"), sum, 1e-12, "the mean of the seeds");
+        CHECK_NEAR(found(all, "deviation.factor_vae.eval"), sqrt(squares / 2), 1e-12, "their deviation");
+        CHECK(found(all, "deviation.dci.disentanglement") > 0 && found(all, "deviation.mig") > 0);
+        CHECK(strstr(encdiff_scores_json(all), "\"repeats\": 3") && strstr(encdiff_scores_json(all), "\"importance\""));
+        CHECK(strstr(encdiff_scores_timing_json(all), "\"dci\""));
+    }
+    for (int r = 0; r < 3; r++) encdiff_scores_free(one[r]);
+    encdiff_scores_free(all);
+    CHECK(!encdiff_scores_timing_json(NULL));
+    options.repeats = -1;
+    FAILS(context, encdiff_metrics_from_codes(context, &t->scalars, NULL, &options, &all, NULL, NULL),
+          ENCDIFF_ERROR_ARGUMENT, "repeats");
+    end();
+}
+
 static void settings_are_checked(void)
 {
     encdiff_metrics_options options = small_options("factor_vae");
@@ -214,7 +255,7 @@ static void callbacks_stop_an_evaluation(void)
     encdiff_metrics_options options = small_options("factor_vae");
     encdiff_scores *scores;
     int calls = 0;
-    context = open_context(&memory, 1); /* of several threads one reports, when it has done a piece of the work */
+    begin();
     table *t = make_table(true);
     FAILS(context, encdiff_metrics_from_codes(context, &t->scalars, NULL, &options, &scores, stop, &calls),
           ENCDIFF_CANCELLED, "");
@@ -251,6 +292,22 @@ static void models_are_scored_on_datasets(void)
         CHECK(value >= 0 && value <= 1);
     }
     encdiff_scores_free(scores);
+    options.vector_tokens = ENCDIFF_ON; /* a token is a function of its scalar, so it has codes of the same order */
+    if (OK(context, encdiff_metrics_from_model(model, some, &options, &scores, NULL, NULL)))
+        CHECK(strstr(encdiff_scores_json(scores), "principal component"));
+    encdiff_scores_free(scores);
+    options.vector_tokens = ENCDIFF_DEFAULT;
+    options.metrics = "mse,psnr,ssim"; /* of reconstructions alone: nothing is encoded */
+    options.reconstructions = 3;
+    options.sampler_steps = 2;
+    if (OK(context, encdiff_metrics_from_model(model, some, &options, &scores, NULL, NULL))) {
+        CHECK_EQUAL(encdiff_scores_find(scores, "mse", &value), ENCDIFF_OK);
+        CHECK(value > 0);
+        CHECK(strstr(encdiff_scores_json(scores), "\"images\": 3"));
+        CHECK(!strstr(encdiff_scores_timing_json(scores), "encoding"));
+    }
+    encdiff_scores_free(scores);
+    options = small_options("factor_vae,mig");
     FAILS(context, encdiff_metrics_from_model(model, some, &options, &scores, stop, &calls), ENCDIFF_CANCELLED, "");
     CHECK(!scores);
     OK(context, encdiff_dataset_open(context, "procedural:shapes3d[0:4]", NULL, &large));
@@ -334,6 +391,7 @@ int main(int argc, char **argv)
         TEST(a_representation_of_nothing_scores_low),
         TEST(all_metrics_run_and_fill_the_scores),
         TEST(scores_depend_on_the_seed_alone),
+        TEST(repeats_give_mean_and_deviation),
         TEST(settings_are_checked),
         TEST(codes_that_do_not_fit_are_refused),
         TEST(callbacks_stop_an_evaluation),

@@ -101,6 +101,28 @@ static void every_method_samples(void)
     end(b);
 }
 
+/* Every (timesteps / steps)-th timestep is taken, from the second one on, as published. */
+static void the_number_of_steps_is_told(void)
+{
+    static const int32_t asked[] = {1, 5, 6, 300, 1000}, taken[] = {1, 5, 7, 333, 999};
+    static float step_noise[7 * N * LATENT];
+    float latents[N * LATENT];
+    bench *b = begin();
+    encdiff_sampler_options options = default_options();
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        options.steps = asked[i];
+        set_sampler(b, &options);
+        CHECK_EQUAL(encdiff_sampler_step_count(b->sampler), taken[i]);
+    }
+    options.steps = 6;
+    options.eta = 1;
+    set_sampler(b, &options);
+    fill_floats(step_noise, 7 * N * LATENT, 4);
+    OK(b->context, encdiff_sampler_sample(b->sampler, N, b->tokens, b->noise, step_noise, latents, NULL, NULL, NULL));
+    CHECK_EQUAL(encdiff_sampler_step_count(NULL), 0);
+    end(b);
+}
+
 static void ddpm_takes_every_timestep(void)
 {
     static const char *const overrides[] = {"diffusion.timesteps=12", "train_encdiff.ddim_steps=4"};
@@ -456,6 +478,7 @@ int main(int argc, char **argv)
     static const test_case cases[] = {
         TEST(results_follow_from_tokens_noise_and_seed),
         TEST(every_method_samples),
+        TEST(the_number_of_steps_is_told),
         TEST(ddpm_takes_every_timestep),
         TEST(eta_reads_the_step_noise),
         TEST(images_are_the_decoded_latents),

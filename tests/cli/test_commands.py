@@ -188,7 +188,7 @@ class WithModel(Case):
         with open(self.path('s.json'), encoding='utf-8') as file:
             scores = json.load(file)
         self.assertGreater(scores['factor_vae']['eval'], 0)
-        self.assertEqual(scores['factor_vae']['settings']['train_points'], 200)
+        self.assertEqual(scores['settings']['factor_vae']['train_points'], 200)
         self.assertIn('factor_vae.eval', text)
         self.assertIn('factor_vae.eval', read(self.path('r.html')).decode())
 

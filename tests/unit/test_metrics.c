@@ -554,6 +554,17 @@ static bool stop_at_half(void *user, const char *activity, int64_t done, int64_t
     return 2 * done < total;
 }
 
+static int64_t last_done, last_total;
+
+static bool note_done(void *user, const char *activity, int64_t done, int64_t total)
+{
+    (void)user, (void)activity;
+    CHECK(done >= 1 && done <= total);
+    last_done = done;
+    last_total = total;
+    return true;
+}
+
 static void a_run_can_be_stopped(void)
 {
     ed_representation r = disentangled(0.1);
@@ -565,6 +576,10 @@ static void a_run_can_be_stopped(void)
     CHECK(reached >= 5000 && reached < 6000);
     CHECK_EQUAL(ed_metric_dci(&env, &run, &r, &r, NULL, NULL, &dci), ENCDIFF_CANCELLED);
     CHECK(2 * reached < 3 * 100 * 9);
+    last_done = 0;
+    ed_metric_run shared = {.pool = threaded.pool, .progress = note_done};
+    good(ed_metric_factor_vae(&env, &shared, &r, NULL, NULL, &score)); /* whoever did the last piece, it is reported */
+    CHECK(last_done > 0 && last_done == last_total);
     atomic_bool cancel = true;
     env.cancel = &cancel;
     CHECK_EQUAL(ed_metric_dci(&env, &threaded, &r, &r, NULL, NULL, &dci), ENCDIFF_CANCELLED);
