@@ -14,7 +14,13 @@
 #ifndef ED_BASE_H
 #define ED_BASE_H
 
+#ifdef __cplusplus /* the kernels in cuda/ */
+#include <atomic>
+using std::atomic_bool;
+using std::atomic_size_t;
+#else
 #include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -12,6 +12,7 @@
 /* One call of a kernel. Pointers are NULL for absent operands. Accumulated inputs are written to. */
 typedef struct ed_call {
     ed_env *env;
+    ed_backend *backend; /* whose kernel it is */
     const ed_graph *graph;
     const ed_node *node;
     void *in[ED_MAX_INPUTS];
@@ -49,6 +50,9 @@ typedef struct ed_kernel {
     bool parts;
     /* Optional, instead of prepare where there are several parts: bytes of scratch for each; there is no state then. */
     size_t (*part_scratch)(const ed_graph *graph, const ed_node *node, int parts);
+    /* Optional, instead of prepare, for kernels whose state is made with their backend's handles. */
+    encdiff_status (*prepare_on)(ed_backend *backend, ed_env *env, const ed_graph *graph, const ed_node *node,
+                                 size_t *scratch, void **state);
 } ed_kernel;
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019) and the moving average, in one pass over `count` floats. */
@@ -76,6 +80,9 @@ struct ed_backend {
     /* Sum of squares of the summed gradient parts. */
     encdiff_status (*sum_squares)(ed_backend *self, ed_env *env, size_t count, float *const *parts, int part_count,
                                   double *out);
+    /* Optional, both or neither: called around the kernels of a run, which only enqueue work then. */
+    encdiff_status (*begin)(ed_backend *self, ed_env *env, const ed_run *run);
+    encdiff_status (*end)(ed_backend *self, ed_env *env);
 };
 
 /* Constant tables; the returned backend holds no state and is never freed. */

@@ -57,6 +57,8 @@ static encdiff_status prepare_call(ed_env *env, const ed_exec *exec, const ed_ke
         *scratch = kernel->part_scratch(call->graph, call->node, exec->parts);
         return ENCDIFF_OK;
     }
+    if (kernel->prepare_on)
+        return kernel->prepare_on(exec->backend, env, call->graph, call->node, scratch, &call->state);
     return kernel->prepare ? kernel->prepare(env, call->graph, call->node, scratch, &call->state) : ENCDIFF_OK;
 }
 
@@ -76,6 +78,7 @@ static encdiff_status prepare(ed_env *env, ed_exec *exec)
             return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "operator %s is not available on %s",
                            ed_op_describe(node->op)->name, exec->backend->name);
         size_t scratch;
+        exec->calls[n].backend = exec->backend;
         exec->calls[n].graph = graph;
         exec->calls[n].node = node;
         exec->calls[n].parts = 1;
