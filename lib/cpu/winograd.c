@@ -154,35 +154,12 @@ static void backward_panel(const plan *p, const float *w, int64_t first, float *
 
 /* ---------------------------------------------------------------- products: M = V U in every plane */
 
-/* `rows` rows of v, `depth` floats each and as far apart, times a panel. A row's sums are taken in the same order
- * whatever the rows beside it. */
-ED_INLINE void product_tile(const float *v, const float *panel, int64_t depth, float *m, int64_t pitch, int rows)
-{
-    ed_vec sum[ED_PRODUCT_ROWS][2] = {{{0}}};
-    for (int64_t k = 0; k < depth; k++, panel += ED_PRODUCT_COLUMNS) {
-        ed_vec b0 = ed_load(panel), b1 = ed_load(panel + ED_LANES);
-        for (int r = 0; r < rows; r++) {
-            float a = v[r * depth + k];
-            sum[r][0] += a * b0;
-            sum[r][1] += a * b1;
-        }
-    }
-    for (int r = 0; r < rows; r++) {
-        ed_store(m + r * pitch, sum[r][0]);
-        ed_store(m + r * pitch + ED_LANES, sum[r][1]);
-    }
-}
-
 /* Columns first .. of one plane; rows is even. */
 static void product(const plan *p, const work *s, const float *panel, int plane, int64_t first, int64_t rows)
 {
-    const float *v = s->inputs + plane * p->input_plane;
-    float *m = s->outputs + plane * p->output_plane + first;
-    int64_t i = 0;
-    panel += plane * p->kernel_plane;
-    for (; i + 6 <= rows; i += 6) product_tile(v + i * p->in, panel, p->in, m + i * p->columns, p->columns, 6);
-    if (rows - i == 4) product_tile(v + i * p->in, panel, p->in, m + i * p->columns, p->columns, 4);
-    if (rows - i == 2) product_tile(v + i * p->in, panel, p->in, m + i * p->columns, p->columns, 2);
+    const ed_product shape = {.depth = p->in, .pitch_v = p->in, .pitch_m = p->columns};
+    ed_product_rows(&shape, s->inputs + plane * p->input_plane, rows, panel + plane * p->kernel_plane,
+                    s->outputs + plane * p->output_plane + first);
 }
 
 /* A block's products with all kernels. */
@@ -281,7 +258,7 @@ static bool forward_plan(const ed_graph *graph, const ed_node *node, plan *p)
 static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state)
 {
     plan p;
-    if (!forward_plan(graph, node, &p)) return ed_onednn_conv2d.prepare(env, graph, node, scratch, state);
+    if (!forward_plan(graph, node, &p)) return ED_CPU(conv2d_strided).prepare(env, graph, node, scratch, state);
     *scratch = work_size(&p);
     return ENCDIFF_OK;
 }
@@ -289,7 +266,7 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
 static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts)
 {
     plan p;
-    return forward_plan(graph, node, &p) ? work_size(&p) : ed_onednn_conv2d.part_scratch(graph, node, parts);
+    return forward_plan(graph, node, &p) ? work_size(&p) : ED_CPU(conv2d_strided).part_scratch(graph, node, parts);
 }
 
 /* Leave of the plan the output channels that the call's part has, in blocks as before; the first of them. */
@@ -306,7 +283,7 @@ static int64_t take_part(const ed_call *call, plan *p)
 static encdiff_status run(const ed_call *call)
 {
     plan p;
-    if (!forward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d.run(call);
+    if (!forward_plan(call->graph, call->node, &p)) return ED_CPU(conv2d_strided).run(call);
     int64_t first = take_part(call, &p);
     if (p.out == 0) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
@@ -315,7 +292,7 @@ static encdiff_status run(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-static void release(ed_env *env, void *state) { ed_onednn_conv2d.release(env, state); }
+static void release(ed_env *env, void *state) { ED_CPU(conv2d_strided).release(env, state); }
 
 static bool backward_plan(const ed_graph *graph, const ed_node *node, plan *p)
 {
