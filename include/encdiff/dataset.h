@@ -21,9 +21,17 @@ typedef struct encdiff_dataset encdiff_dataset;
 typedef struct encdiff_dataset_options {
     size_t struct_size;
     const char *format;   /* as in encdiff_dataset_info.format; NULL: found out from the content */
-    int32_t height;       /* resize to this, as Pillow's bicubic does; 0: the source's size */
+    int32_t height;       /* resize to this; 0: the source's size, or what the crop leaves */
     int32_t width;        /* 0: the source's size, or height where that is given */
     uint64_t cache_bytes; /* decoded images kept in memory; 0: 64 MiB */
+    /*
+     * Before resizing: "centre" cuts out the largest centred part of the target's proportions (square where no size is
+     * given), "d2c" the 128 x 128 pixels around row 121, column 89, which is how CelebA's aligned pictures are cut in
+     * the literature. NULL or "none": the whole picture, distorted where the proportions differ.
+     */
+    const char *crop;
+    const char *filter; /* of resizing: "bicubic", "bilinear", "lanczos", "box", each as Pillow's; NULL: "bicubic" */
+    const char *split;  /* "train", "valid" or "test" of a set that is published so; NULL or "all": all of it */
 } encdiff_dataset_options;
 
 /* Set every option to its default; struct_size is sizeof(encdiff_dataset_options) as the caller compiled it. */
@@ -33,14 +41,17 @@ ENCDIFF_API void encdiff_dataset_options_init(encdiff_dataset_options *options, 
  * Open a dataset.
  *
  * source   "procedural:shapes3d", a picture, a folder of pictures, or an .npy, .npz or .h5 file, whose arrays are u8
- *          NHWC, f32 NHWC or f32 NCHW; "[begin:end]" after it takes that range of indices ("3dshapes.h5[0:64]")
+ *          NHWC, f32 NHWC or f32 NCHW; what is known by its layout is in docs/file-formats.md. Options may follow,
+ * which go before those of `options`: format, crop, filter, split, height, width ("celeba?split=train&crop=d2c").
+ *          "[begin:end]" after it takes that range of indices ("3dshapes.h5[0:64]")
  * options  NULL for defaults
  * dataset  out, to be freed with encdiff_dataset_free()
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_NOT_FOUND for a missing path or unknown procedural set; ENCDIFF_ERROR_IO;
  * ENCDIFF_ERROR_FORMAT for a malformed, truncated or unknown file, or one without images; ENCDIFF_ERROR_SHAPE for
- * pictures of differing sizes without options->height, or a range beyond the end; ENCDIFF_ERROR_UNSUPPORTED for a
- * format that this build leaves out.
+ * pictures of differing sizes without options->height or smaller than the crop, or a range beyond the end;
+ * ENCDIFF_ERROR_ARGUMENT for an unknown format, crop, filter or split; ENCDIFF_ERROR_UNSUPPORTED for a split of a set
+ * that has none.
  */
 ENCDIFF_API encdiff_status encdiff_dataset_open(encdiff_context *context, const char *source,
                                                 const encdiff_dataset_options *options, encdiff_dataset **dataset);
@@ -161,6 +172,23 @@ ENCDIFF_API encdiff_status encdiff_dataset_split(encdiff_dataset *dataset, int64
  */
 ENCDIFF_API encdiff_status encdiff_dataset_save(encdiff_dataset *dataset, const char *path, encdiff_progress progress,
                                                 void *user);
+
+typedef struct encdiff_dataset_save_options {
+    size_t struct_size;
+    int32_t compression; /* 1 .. 9: deflate, faster to smaller; -1: none; 0: .h5 4, .npz none (see the file formats) */
+} encdiff_dataset_save_options;
+
+/* Set every option to its default; struct_size is sizeof(encdiff_dataset_save_options) as the caller compiled it. */
+ENCDIFF_API void encdiff_dataset_save_options_init(encdiff_dataset_save_options *options, size_t struct_size);
+
+/**
+ * encdiff_dataset_save() with options; NULL for defaults.
+ *
+ * Returns what that does, and ENCDIFF_ERROR_ARGUMENT for a compression outside -1 .. 9.
+ */
+ENCDIFF_API encdiff_status encdiff_dataset_save_with(encdiff_dataset *dataset, const char *path,
+                                                     const encdiff_dataset_save_options *options,
+                                                     encdiff_progress progress, void *user);
 
 #ifdef __cplusplus
 }

@@ -31,7 +31,13 @@ static encdiff_status open_source(encdiff_context *context, const char *source, 
     *out = NULL;
     ED_TRY(ed_api_read_options(context, "encdiff_dataset_open", &o, sizeof o, options));
     ED_REQUIRE(context, o.height >= 0 && o.width >= 0 && o.height <= 16384 && o.width <= 16384);
-    ed_dataset_options inner = {.format = o.format, .height = o.height, .width = o.width, .cache_bytes = o.cache_bytes};
+    ed_dataset_options inner = {.format = o.format,
+                                .height = o.height,
+                                .width = o.width,
+                                .cache_bytes = o.cache_bytes,
+                                .crop = o.crop,
+                                .filter = o.filter,
+                                .split = o.split};
     ED_TRY(ed_dataset_open(&context->env, source, &inner, &dataset));
     return wrap(context, dataset, out);
 }
@@ -262,12 +268,31 @@ static int forward_progress(void *user, int64_t done, int64_t total)
     return f->progress(&info, f->user);
 }
 
+void encdiff_dataset_save_options_init(encdiff_dataset_save_options *options, size_t struct_size)
+{
+    ed_api_init_options(options, struct_size);
+}
+
+static encdiff_status save(encdiff_dataset *d, const char *path, const encdiff_dataset_save_options *options,
+                           encdiff_progress progress, void *user)
+{
+    encdiff_dataset_save_options o;
+    ED_REQUIRE(d->context, path);
+    ED_TRY(ed_api_read_options(d->context, "encdiff_dataset_save_with", &o, sizeof o, options));
+    ED_REQUIRE(d->context, o.compression >= -1 && o.compression <= 9);
+    forward f = {progress, user};
+    int level = o.compression ? ED_MAX(o.compression, 0) : -1; /* inside, -1 is the default */
+    return ed_dataset_save(&d->context->env, d->dataset, path, level, progress ? forward_progress : NULL, &f);
+}
+
+encdiff_status encdiff_dataset_save_with(encdiff_dataset *d, const char *path,
+                                         const encdiff_dataset_save_options *options, encdiff_progress progress,
+                                         void *user)
+{
+    return d ? ed_api_done(d->context, save(d, path, options, progress, user)) : ENCDIFF_ERROR_ARGUMENT;
+}
+
 encdiff_status encdiff_dataset_save(encdiff_dataset *d, const char *path, encdiff_progress progress, void *user)
 {
-    if (!d) return ENCDIFF_ERROR_ARGUMENT;
-    ED_REQUIRE(d->context, path);
-    forward f = {progress, user};
-    encdiff_status status = ed_dataset_save(&d->context->env, d->dataset, path, -1, progress ? forward_progress : NULL,
-                                            &f);
-    return ed_api_done(d->context, status);
+    return encdiff_dataset_save_with(d, path, NULL, progress, user);
 }

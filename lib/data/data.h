@@ -18,9 +18,11 @@
 typedef struct ed_dataset ed_dataset;
 
 typedef struct ed_dataset_options {
-    const char *format;   /* "h5", "npz", "npy", "folder", "image"; NULL: found out */
+    const char *format;   /* as in formats.c; NULL: found out */
     int height, width;    /* resize to this; 0: the source's size; one of them given: square */
-    bool crop;            /* cut the largest centred part of the target's proportions before resizing, else distort */
+    const char *crop;     /* "centre": the largest centred part of the target's proportions; "d2c"; NULL: distort */
+    const char *filter;   /* of resizing: "bicubic" (NULL), "bilinear", "lanczos", "box" */
+    const char *split;    /* "train", "valid", "test" of a set that is published so; NULL: all */
     uint64_t cache_bytes; /* decoded images kept in memory; 0: 64 MiB */
 } ed_dataset_options;
 

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "data/data.h"
+#include "data/fit.h"
 
 typedef struct ed_dataset_class {
     /* Indices are in range. Several threads at once. */
@@ -31,7 +32,27 @@ struct ed_dataset {
     bool complete;
     bool ordered; /* complete, and the index counts through the factors, the last one fastest */
     bool exact;
+    bool fitted; /* the format crops and resizes itself */
+    bool splits; /* the format knows published splits, and has applied the one that was asked for */
 };
+
+/* Parts in which a set is published. */
+typedef enum ed_split { ED_SPLIT_ALL, ED_SPLIT_TRAIN, ED_SPLIT_VALID, ED_SPLIT_TEST } ed_split;
+
+/* By name, NULL: all; ENCDIFF_ERROR_ARGUMENT for another. */
+encdiff_status ed_split_parse(ed_env *env, const char *name, ed_split *out);
+
+/* First members of a dataset that stands on another one, of which it holds a reference. */
+typedef struct ed_wrapped {
+    ed_dataset base;
+    ed_dataset *source;
+} ed_wrapped;
+
+/* As ed_dataset_create(), with what the source says of itself; takes the reference, also on failure. */
+encdiff_status ed_wrapped_create(ed_env *env, size_t bytes, const ed_dataset_class *class, ed_dataset *source,
+                                 ed_dataset **out);
+encdiff_status ed_wrapped_labels(ed_env *env, ed_dataset *dataset, int64_t n, const int64_t *indices, int32_t *out);
+void ed_wrapped_close(ed_env *env, ed_dataset *dataset);
 
 #define ED_SHAPES3D_FACTORS 6
 extern const char *const ed_shapes3d_names[ED_SHAPES3D_FACTORS];
@@ -45,8 +66,12 @@ encdiff_status ed_dataset_create(ed_env *env, size_t bytes, const ed_dataset_cla
 /* Take over factor names (NULL: "factor 0", ..., or those of 3D Shapes where the sizes are) and sizes. */
 encdiff_status ed_dataset_set_factors(ed_env *env, ed_dataset *dataset, int factors, const char *const *names,
                                       const int32_t *sizes);
-/* Labels as a file has them, f64 [size][factors]: equal values of a column become one class, in ascending order. */
-encdiff_status ed_dataset_set_values(ed_env *env, ed_dataset *dataset, int factors, const double *values);
+/*
+ * Labels as a file has them, f64 [size][factors]: equal values of a column become one class, in ascending order.
+ * `names` may be NULL.
+ */
+encdiff_status ed_dataset_set_values(ed_env *env, ed_dataset *dataset, int factors, const char *const *names,
+                                     const double *values);
 /* Find out `complete` and `ordered` from `labels`, and free these where the index says the same. */
 encdiff_status ed_dataset_examine(ed_env *env, ed_dataset *dataset);
 /* The value that a file has for a class: 3D Shapes' own, else the class. */
@@ -57,8 +82,21 @@ encdiff_status ed_shapes3d_open(ed_env *env, ed_dataset **out);
 encdiff_status ed_h5_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_npy_dataset_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_folder_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
+encdiff_status ed_listed_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
+encdiff_status ed_celeba_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 /* `dataset` cropped and resized; takes the reference. */
-encdiff_status ed_resized_open(ed_env *env, ed_dataset *dataset, const ed_dataset_options *options, ed_dataset **out);
+encdiff_status ed_resized_open(ed_env *env, ed_dataset *dataset, const ed_fit *fit, ed_dataset **out);
+
+/* How images lie in a file of which reading one unpacks `run` neighbours. The functions are NULL where it is by index.
+ */
+typedef struct ed_storage {
+    int64_t run;
+    int64_t (*position_of)(const ed_dataset *dataset, int64_t index);
+    int64_t (*index_at)(const ed_dataset *dataset, int64_t position);
+} ed_storage;
+
+/* `dataset`, copied into a temporary file when it is read at random; takes the reference. */
+encdiff_status ed_unpacked_open(ed_env *env, ed_dataset *dataset, const ed_storage *storage, ed_dataset **out);
 encdiff_status ed_h5_save(ed_env *env, ed_dataset *dataset, const char *path, int level, ed_data_progress progress,
                           void *user);
 encdiff_status ed_npz_save(ed_env *env, ed_dataset *dataset, const char *path, int level, ed_data_progress progress,

@@ -160,7 +160,7 @@ static encdiff_status set_labels(ed_env *env, array_set *a, const ed_source *sou
     if (!values) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     encdiff_status status = ed_npy_read_f64(env, source, &npy, 0, npy.count, values);
     if (status == ENCDIFF_OK)
-        status = ed_dataset_set_values(env, &a->base, (int)ED_MIN(factors, (int64_t)INT32_MAX), values);
+        status = ed_dataset_set_values(env, &a->base, (int)ED_MIN(factors, (int64_t)INT32_MAX), NULL, values);
     ed_free(env, values);
     return status;
 }

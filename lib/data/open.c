@@ -1,81 +1,45 @@
 /* What a source names: a procedural set, or a path whose content tells the format; and a range of it. */
 #include <errno.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
-#include "data/dataset.h"
+#include "data/celeba.h"
+#include "data/source.h"
 #include "io/image.h"
-
-static const char *const formats[] = {"h5", "npz", "npy", "folder", "image"};
-
-/* ---------------------------------------------------------------- range */
-
-typedef struct range {
-    bool given;
-    int64_t begin, end; /* end -1: to the last image */
-} range;
-
-/* Digits, or nothing for `otherwise`. */
-static bool parse_bound(const char **p, int64_t otherwise, int64_t *out)
-{
-    *out = otherwise;
-    if (**p < '0' || **p > '9') return true;
-    errno = 0;
-    char *end;
-    long long value = strtoll(*p, &end, 10);
-    *p = end;
-    *out = value;
-    return errno == 0;
-}
-
-/* "PATH[begin:end]", either bound may be left out. A file that is really called so is that file. */
-static encdiff_status split_range(ed_env *env, const char *source, char **path, range *r)
-{
-    struct stat info;
-    size_t length = strlen(source);
-    *r = (range){0};
-    if (!(*path = ed_strdup(env, source))) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    char *open = length && source[length - 1] == ']' ? strrchr(*path, '[') : NULL;
-    if (!open || stat(source, &info) == 0) return ENCDIFF_OK;
-    const char *p = open + 1;
-    bool good = parse_bound(&p, 0, &r->begin) && *p == ':';
-    if (good) p++;
-    good = good && parse_bound(&p, -1, &r->end) && strcmp(p, "]") == 0;
-    if (!good) {
-        ed_free(env, *path);
-        *path = NULL;
-        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "\"%s\": a range is written [begin:end]", source);
-    }
-    *open = 0;
-    r->given = true;
-    return ENCDIFF_OK;
-}
-
-static encdiff_status apply_range(ed_env *env, const range *r, ed_dataset **dataset)
-{
-    ed_dataset *whole = *dataset;
-    int64_t end = r->end < 0 ? whole->size : r->end;
-    *dataset = NULL;
-    encdiff_status status;
-    if (r->begin >= end || end > whole->size)
-        status = ed_fail(env, ENCDIFF_ERROR_SHAPE, "%s: the range [%lld:%lld] is not within its %lld images",
-                         whole->name, (long long)r->begin, (long long)end, (long long)whole->size);
-    else
-        status = ed_dataset_slice(env, whole, r->begin, end, dataset);
-    ed_dataset_free(env, whole);
-    return status;
-}
 
 /* ---------------------------------------------------------------- format */
 
-static encdiff_status detect(ed_env *env, const char *path, const char **format)
+typedef encdiff_status opener(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
+
+static const struct {
+    const char *name;
+    opener *open;
+} formats[] = {
+    {"h5", ed_h5_open},        {"3dshapes.h5", ed_h5_open}, {"npz", ed_npy_dataset_open}, {"npy", ed_npy_dataset_open},
+    {"image", ed_folder_open}, {"folder", ed_folder_open},  {"csv", ed_listed_open},      {"celeba", ed_celeba_open},
+};
+
+static bool has_file(ed_env *env, const char *folder, const char *name)
 {
     struct stat info;
+    char *path = ed_format(env, "%s/%s", folder, name);
+    bool found = path && stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    ed_free(env, path);
+    return found;
+}
+
+static encdiff_status detect_folder(ed_env *env, const char *path, const char **format)
+{
+    char *list;
+    ED_TRY(ed_celeba_find_list(env, path, &list));
+    *format = list ? "celeba" : has_file(env, path, "factors.csv") ? "csv" : "folder";
+    ed_free(env, list);
+    return ENCDIFF_OK;
+}
+
+static encdiff_status detect_file(ed_env *env, const char *path, const char **format)
+{
     uint8_t head[8] = {0};
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        *format = "folder";
-        return ENCDIFF_OK;
-    }
     ed_source source;
     ED_TRY(ed_source_open(env, path, &source));
     size_t n = (size_t)ED_MIN(source.size, (uint64_t)sizeof head);
@@ -99,12 +63,12 @@ static encdiff_status detect(ed_env *env, const char *path, const char **format)
 
 static encdiff_status open_format(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out)
 {
-    const char *format = options->format;
-    if (strcmp(format, "h5") == 0 || strcmp(format, "3dshapes.h5") == 0) return ed_h5_open(env, path, options, out);
-    if (strcmp(format, "npy") == 0 || strcmp(format, "npz") == 0) return ed_npy_dataset_open(env, path, options, out);
-    if (strcmp(format, "folder") == 0 || strcmp(format, "image") == 0) return ed_folder_open(env, path, options, out);
-    return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "\"%s\" is not a dataset format: %s, %s, %s, %s, %s", format,
-                   formats[0], formats[1], formats[2], formats[3], formats[4]);
+    char known[256] = "";
+    for (size_t i = 0; i < ED_COUNT(formats); i++)
+        if (strcmp(options->format, formats[i].name) == 0) return formats[i].open(env, path, options, out);
+    for (size_t i = 0; i < ED_COUNT(formats); i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", formats[i].name);
+    return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "\"%s\" is not a dataset format: %s", options->format, known);
 }
 
 static encdiff_status open_path(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out)
@@ -114,7 +78,9 @@ static encdiff_status open_path(ed_env *env, const char *path, const ed_dataset_
     if (stat(path, &info) != 0)
         return ed_fail(env, errno == ENOENT || errno == ENOTDIR ? ENCDIFF_ERROR_NOT_FOUND : ENCDIFF_ERROR_IO, "%s: %s",
                        path, strerror(errno));
-    if (!chosen.format) ED_TRY(detect(env, path, &chosen.format));
+    if (!chosen.format)
+        ED_TRY(S_ISDIR(info.st_mode) ? detect_folder(env, path, &chosen.format)
+                                     : detect_file(env, path, &chosen.format));
     return open_format(env, path, &chosen, out);
 }
 
@@ -124,34 +90,82 @@ static encdiff_status open_procedural(ed_env *env, const char *name, ed_dataset 
     return ed_fail(env, ENCDIFF_ERROR_NOT_FOUND, "there is no procedural set \"%s\", there is: shapes3d", name);
 }
 
+/* ---------------------------------------------------------------- options that hold for all formats */
+
+encdiff_status ed_split_parse(ed_env *env, const char *name, ed_split *out)
+{
+    static const struct {
+        const char *name;
+        ed_split split;
+    } known[] = {{"all", ED_SPLIT_ALL},     {"train", ED_SPLIT_TRAIN}, {"valid", ED_SPLIT_VALID},
+                 {"val", ED_SPLIT_VALID},   {"test", ED_SPLIT_TEST},   {"training", ED_SPLIT_TRAIN},
+                 {"testing", ED_SPLIT_TEST}};
+    *out = ED_SPLIT_ALL;
+    if (!name) return ENCDIFF_OK;
+    for (size_t i = 0; i < ED_COUNT(known); i++)
+        if (strcmp(name, known[i].name) == 0) {
+            *out = known[i].split;
+            return ENCDIFF_OK;
+        }
+    return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "\"%s\" is not a split: all, train, valid, test", name);
+}
+
+/* What the format has not done itself. Takes *dataset, which is NULL after a failure. */
+static encdiff_status apply_options(ed_env *env, const ed_fit *fit, ed_split split, ed_dataset **dataset)
+{
+    ed_dataset *whole = *dataset;
+    if (split != ED_SPLIT_ALL && !whole->splits) {
+        encdiff_status status = ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "%s has no published split", whole->name);
+        ed_dataset_free(env, whole);
+        *dataset = NULL;
+        return status;
+    }
+    bool same = fit->crop == ED_CROP_NONE &&
+                (!fit->height || (fit->height == whole->height && fit->width == whole->width));
+    return same || whole->fitted ? ENCDIFF_OK : ed_resized_open(env, whole, fit, dataset);
+}
+
 static encdiff_status open_whole(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out)
 {
     static const char prefix[] = "procedural:";
+    ed_fit fit;
+    ed_split split;
+    ED_TRY(ed_fit_parse(env, options, &fit));
+    ED_TRY(ed_split_parse(env, options->split, &split));
     if (strncmp(path, prefix, sizeof prefix - 1) == 0)
         ED_TRY(open_procedural(env, path + sizeof prefix - 1, out));
     else
         ED_TRY(open_path(env, path, options, out));
-    int height = options->height ? options->height : options->width;
-    int width = options->width ? options->width : options->height;
-    if (!height || (height == (*out)->height && width == (*out)->width)) return ENCDIFF_OK;
-    return ed_resized_open(env, *out, options, out);
+    return apply_options(env, &fit, split, out);
+}
+
+static encdiff_status apply_range(ed_env *env, const ed_source_text *r, ed_dataset **dataset)
+{
+    ed_dataset *whole = *dataset;
+    int64_t end = r->end < 0 ? whole->size : r->end;
+    *dataset = NULL;
+    encdiff_status status;
+    if (r->begin >= end || end > whole->size)
+        status = ed_fail(env, ENCDIFF_ERROR_SHAPE, "%s: the range [%lld:%lld] is not within its %lld images",
+                         whole->name, (long long)r->begin, (long long)end, (long long)whole->size);
+    else
+        status = ed_dataset_slice(env, whole, r->begin, end, dataset);
+    ed_dataset_free(env, whole);
+    return status;
 }
 
 encdiff_status ed_dataset_open(ed_env *env, const char *source, const ed_dataset_options *options, ed_dataset **out)
 {
-    static const ed_dataset_options defaults = {0};
-    char *path;
-    range r;
+    ed_source_text text;
     *out = NULL;
-    if (!options) options = &defaults;
-    if (options->height < 0 || options->width < 0 || options->height > ED_IMAGE_MAX_SIDE ||
-        options->width > ED_IMAGE_MAX_SIDE)
-        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "images cannot be resized to %d x %d", options->width,
-                       options->height);
-    ED_TRY(split_range(env, source, &path, &r));
-    encdiff_status status = open_whole(env, path, options, out);
-    if (status == ENCDIFF_OK && r.given) status = apply_range(env, &r, out);
-    ed_free(env, path);
+    ED_TRY(ed_source_parse(env, source, options, &text));
+    const ed_dataset_options *o = &text.options;
+    encdiff_status status = ENCDIFF_OK;
+    if (o->height < 0 || o->width < 0 || o->height > ED_IMAGE_MAX_SIDE || o->width > ED_IMAGE_MAX_SIDE)
+        status = ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "images cannot be resized to %d x %d", o->width, o->height);
+    if (status == ENCDIFF_OK) status = open_whole(env, text.path, o, out);
+    if (status == ENCDIFF_OK && text.ranged) status = apply_range(env, &text, out);
+    ed_free(env, text.path);
     return status;
 }
 

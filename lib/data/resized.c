@@ -1,62 +1,62 @@
-/* A dataset whose images are cropped and resized when they are read, as Pillow's bicubic does on 8 bits. */
+/* A dataset whose images are cropped and resized when they are read, as Pillow does on 8 bits. */
 #include "data/dataset.h"
-#include "io/resize.h"
 
 typedef struct resized {
-    ed_dataset base;
-    ed_dataset *source;
-    bool crops;
+    ed_wrapped base;
+    ed_fit fit;
+    ed_scratch_pool pool; /* an image of the source, and the coefficients */
 } resized;
+
+static encdiff_status read_resized(ed_env *env, const resized *r, ed_scratch *scratch, int64_t n,
+                                   const int64_t *indices, uint8_t *out)
+{
+    ed_dataset *from = r->base.source;
+    const ed_dataset *to = &r->base.base;
+    size_t bytes = (size_t)to->height * (size_t)to->width * 3;
+    ed_window window;
+    ED_TRY(ed_fit_window(env, to->name, &r->fit, scratch->pixels, from->height, from->width, &window));
+    ED_TRY(
+        ed_resizer_prepare(env, &scratch->resizer, window.height, window.width, r->fit.filter, to->height, to->width));
+    for (int64_t i = 0; i < n; i++, out += bytes) {
+        ED_TRY(from->class->read(env, from, 1, indices + i, scratch->pixels));
+        ed_resizer_run(&scratch->resizer, &window, out);
+    }
+    return ENCDIFF_OK;
+}
 
 static encdiff_status resized_read(ed_env *env, ed_dataset *dataset, int64_t n, const int64_t *indices, uint8_t *out)
 {
-    const resized *r = (const resized *)dataset;
-    const ed_dataset *from = r->source;
-    size_t bytes = (size_t)dataset->height * (size_t)dataset->width * 3;
-    uint8_t *pixels = ed_alloc_raw(env, (size_t)from->height * (size_t)from->width * 3);
-    if (!pixels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ed_window window = {.rgb = pixels, .stride = (size_t)from->width, .height = from->height, .width = from->width};
-    if (r->crops) window = ed_crop_centre(pixels, from->height, from->width, dataset->height, dataset->width);
-    encdiff_status status = ENCDIFF_OK;
-    for (int64_t i = 0; i < n && status == ENCDIFF_OK; i++, out += bytes) {
-        status = from->class->read(env, r->source, 1, indices + i, pixels);
-        if (status == ENCDIFF_OK)
-            status = ed_resize(env, &window, ED_FILTER_BICUBIC, dataset->height, dataset->width, out);
-    }
-    ed_free(env, pixels);
+    resized *r = (resized *)dataset;
+    ed_scratch *scratch;
+    ED_TRY(ed_scratch_take(env, &r->pool, &scratch));
+    encdiff_status status = read_resized(env, r, scratch, n, indices, out);
+    ed_scratch_give(&r->pool, scratch);
     return status;
 }
 
-static encdiff_status resized_labels(ed_env *env, ed_dataset *dataset, int64_t n, const int64_t *indices, int32_t *out)
+static void resized_close(ed_env *env, ed_dataset *dataset)
 {
-    return ed_dataset_labels(env, ((resized *)dataset)->source, n, indices, out);
+    ed_scratch_pool_close(env, &((resized *)dataset)->pool);
+    ed_wrapped_close(env, dataset);
 }
 
-static void resized_close(ed_env *env, ed_dataset *dataset) { ed_dataset_free(env, ((resized *)dataset)->source); }
+static const ed_dataset_class resized_class = {
+    .read = resized_read, .labels = ed_wrapped_labels, .close = resized_close};
 
-static const ed_dataset_class resized_class = {.read = resized_read, .labels = resized_labels, .close = resized_close};
-
-encdiff_status ed_resized_open(ed_env *env, ed_dataset *source, const ed_dataset_options *options, ed_dataset **out)
+encdiff_status ed_resized_open(ed_env *env, ed_dataset *source, const ed_fit *fit, ed_dataset **out)
 {
     ed_dataset *base;
+    ed_window window;
     *out = NULL;
-    encdiff_status status = ed_dataset_create(env, sizeof(resized), &resized_class, source->name, source->format,
-                                              &base);
-    if (status != ENCDIFF_OK) {
-        ed_dataset_free(env, source);
-        return status;
-    }
+    ED_TRY(ed_wrapped_create(env, sizeof(resized), &resized_class, source, &base));
     resized *r = (resized *)base;
-    r->source = source;
-    r->crops = options->crop;
-    base->size = source->size;
-    base->height = options->height ? options->height : options->width;
-    base->width = options->width ? options->width : options->height;
-    base->complete = source->complete;
-    base->ordered = source->ordered;
-    if (source->factors)
-        status = ed_dataset_set_factors(env, base, source->factors, (const char *const *)source->factor_names,
-                                        source->factor_sizes);
+    r->fit = *fit;
+    ed_fit_size(fit, source->height, source->width, &base->height, &base->width);
+    base->exact = false;
+    base->fitted = true;
+    encdiff_status status = ed_fit_window(env, base->name, fit, NULL, source->height, source->width, &window);
+    if (status == ENCDIFF_OK)
+        status = ed_scratch_pool_open(env, &r->pool, (size_t)source->height * (size_t)source->width * 3);
     if (status == ENCDIFF_OK)
         *out = base;
     else

@@ -86,28 +86,30 @@ static void classify(ed_dataset *dataset, int factors, const double *values, con
         }
 }
 
-static encdiff_status set_values(ed_env *env, ed_dataset *dataset, int factors, const double *values, column *columns)
+static encdiff_status set_values(ed_env *env, ed_dataset *dataset, int factors, const char *const *names,
+                                 const double *values, column *columns)
 {
     bool usable = true;
     int32_t sizes[1024];
     ED_TRY(collect(env, dataset, factors, values, columns, &usable));
     if (!usable) return ENCDIFF_OK;
-    bool shapes3d = match_shapes3d(factors, columns);
+    bool shapes3d = !names && match_shapes3d(factors, columns);
     for (int f = 0; f < factors; f++) sizes[f] = shapes3d ? ed_shapes3d_sizes[f] : (int32_t)columns[f].count;
-    ED_TRY(ed_dataset_set_factors(env, dataset, factors, NULL, sizes));
+    ED_TRY(ed_dataset_set_factors(env, dataset, factors, names, sizes));
     dataset->labels = ed_alloc(env, (size_t)dataset->size, sizeof(int32_t) * (size_t)factors);
     if (!dataset->labels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     classify(dataset, factors, values, columns, shapes3d);
     return ed_dataset_examine(env, dataset);
 }
 
-encdiff_status ed_dataset_set_values(ed_env *env, ed_dataset *dataset, int factors, const double *values)
+encdiff_status ed_dataset_set_values(ed_env *env, ed_dataset *dataset, int factors, const char *const *names,
+                                     const double *values)
 {
     if (factors < 1 || factors > 1024)
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: %d factors, expected 1 to 1024", dataset->name, factors);
     column *columns = ed_alloc(env, (size_t)factors, sizeof *columns);
     if (!columns) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    encdiff_status status = set_values(env, dataset, factors, values, columns);
+    encdiff_status status = set_values(env, dataset, factors, names, values, columns);
     for (int f = 0; f < factors; f++) ed_free(env, columns[f].values);
     ed_free(env, columns);
     return status;

@@ -4,8 +4,7 @@
 typedef enum view_kind { SLICE, SHUFFLE, LIST } view_kind;
 
 typedef struct view {
-    ed_dataset base;
-    ed_dataset *source;
+    ed_wrapped base;
     view_kind kind;
     int64_t begin;   /* SLICE */
     uint64_t seed;   /* SHUFFLE */
@@ -21,7 +20,7 @@ static int64_t source_index(const view *v, int64_t index)
     case LIST: return v->chosen[index];
     case SHUFFLE: break;
     }
-    return (int64_t)ed_permute(v->seed, ED_RANDOM_DATA, SHUFFLE_STREAM, (uint64_t)index, (uint64_t)v->base.size);
+    return (int64_t)ed_permute(v->seed, ED_RANDOM_DATA, SHUFFLE_STREAM, (uint64_t)index, (uint64_t)v->base.base.size);
 }
 
 enum { BLOCK = 512 }; /* indices translated at once, on the stack: reading allocates nothing */
@@ -39,7 +38,7 @@ static encdiff_status view_read(ed_env *env, ed_dataset *dataset, int64_t n, con
     int64_t from[BLOCK], pixels = (int64_t)dataset->height * dataset->width * 3;
     for (int64_t i = 0, some; i < n; i += some) {
         some = translate(v, n - i, indices + i, from);
-        ED_TRY(v->source->class->read(env, v->source, some, from, out + i * pixels));
+        ED_TRY(v->base.source->class->read(env, v->base.source, some, from, out + i * pixels));
     }
     return ENCDIFF_OK;
 }
@@ -50,7 +49,7 @@ static encdiff_status view_read_f32(ed_env *env, ed_dataset *dataset, int64_t n,
     int64_t from[BLOCK], pixels = (int64_t)dataset->height * dataset->width * 3;
     for (int64_t i = 0, some; i < n; i += some) {
         some = translate(v, n - i, indices + i, from);
-        ED_TRY(ed_dataset_read_f32(env, v->source, some, from, out + i * pixels));
+        ED_TRY(ed_dataset_read_f32(env, v->base.source, some, from, out + i * pixels));
     }
     return ENCDIFF_OK;
 }
@@ -61,16 +60,15 @@ static encdiff_status view_labels(ed_env *env, ed_dataset *dataset, int64_t n, c
     int64_t from[BLOCK];
     for (int64_t i = 0, some; i < n; i += some) {
         some = translate(v, n - i, indices + i, from);
-        ED_TRY(ed_dataset_labels(env, v->source, some, from, out + i * dataset->factors));
+        ED_TRY(ed_dataset_labels(env, v->base.source, some, from, out + i * dataset->factors));
     }
     return ENCDIFF_OK;
 }
 
 static void view_close(ed_env *env, ed_dataset *dataset)
 {
-    view *v = (view *)dataset;
-    ed_free(env, v->chosen);
-    ed_dataset_free(env, v->source);
+    ed_free(env, ((view *)dataset)->chosen);
+    ed_wrapped_close(env, dataset);
 }
 
 static const ed_dataset_class view_class = {view_read, view_read_f32, view_labels, view_close};
@@ -79,24 +77,13 @@ static encdiff_status make_view(ed_env *env, ed_dataset *source, view_kind kind,
 {
     ed_dataset *base;
     *out = NULL;
-    ED_TRY(ed_dataset_create(env, sizeof(view), &view_class, source->name, source->format, &base));
-    view *v = (view *)base;
-    v->source = ed_dataset_retain(source);
-    v->kind = kind;
+    ED_TRY(ed_wrapped_create(env, sizeof(view), &view_class, ed_dataset_retain(source), &base));
+    *out = (view *)base;
+    (*out)->kind = kind;
     base->size = size;
-    base->height = source->height;
-    base->width = source->width;
-    base->exact = source->exact;
     base->complete = source->complete && size == source->size;
-    encdiff_status status = ENCDIFF_OK;
-    if (source->factors)
-        status = ed_dataset_set_factors(env, base, source->factors, (const char *const *)source->factor_names,
-                                        source->factor_sizes);
-    if (status == ENCDIFF_OK)
-        *out = v;
-    else
-        ed_dataset_free(env, base);
-    return status;
+    base->ordered = false;
+    return ENCDIFF_OK;
 }
 
 encdiff_status ed_dataset_slice(ed_env *env, ed_dataset *dataset, int64_t begin, int64_t end, ed_dataset **out)
@@ -108,7 +95,7 @@ encdiff_status ed_dataset_slice(ed_env *env, ed_dataset *dataset, int64_t begin,
                        (long long)begin, (long long)end, dataset->name, (long long)dataset->size);
     ED_TRY(make_view(env, dataset, SLICE, end - begin, &v));
     v->begin = begin;
-    *out = &v->base;
+    *out = &v->base.base;
     return ENCDIFF_OK;
 }
 
@@ -118,7 +105,7 @@ encdiff_status ed_dataset_shuffle(ed_env *env, ed_dataset *dataset, uint64_t see
     *out = NULL;
     ED_TRY(make_view(env, dataset, SHUFFLE, dataset->size, &v));
     v->seed = seed;
-    *out = &v->base;
+    *out = &v->base.base;
     return ENCDIFF_OK;
 }
 
@@ -141,12 +128,12 @@ static encdiff_status make_part(ed_env *env, ed_dataset *dataset, const uint8_t 
     view *v;
     ED_TRY(make_view(env, dataset, LIST, size, &v));
     if (!(v->chosen = ed_alloc(env, (size_t)size, sizeof *v->chosen))) {
-        ed_dataset_free(env, &v->base);
+        ed_dataset_free(env, &v->base.base);
         return ENCDIFF_ERROR_OUT_OF_MEMORY;
     }
     for (int64_t i = 0, at = 0; i < dataset->size; i++)
         if ((part[i / 8] >> i % 8 & 1) == first) v->chosen[at++] = i;
-    *out = &v->base;
+    *out = &v->base.base;
     return ENCDIFF_OK;
 }
 

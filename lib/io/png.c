@@ -32,7 +32,9 @@ static void png_release(png_structp png, void *pointer)
 static void on_error(png_structp png, const char *message)
 {
     failure *f = png_get_error_ptr(png);
-    if (f->status == ENCDIFF_OK)
+    if (f->status == ENCDIFF_ERROR_OUT_OF_MEMORY)
+        ed_fail_within(f->env, "%s", f->name);
+    else if (f->status == ENCDIFF_OK)
         f->status = ed_fail(f->env, ENCDIFF_ERROR_FORMAT, "%s: damaged PNG: %s", f->name, message);
     png_longjmp(png, 1);
 }
@@ -102,7 +104,8 @@ encdiff_status ed_png_decode(ed_env *env, const char *name, const uint8_t *data,
     r.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r.failure, on_error, on_warning, &r.failure, png_allocate,
                                      png_release);
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
-    encdiff_status status = r.info ? read_guarded(&r) : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "%s: libpng", name);
+    encdiff_status status = r.info ? read_guarded(&r)
+                                   : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "%s: no memory to decode the PNG", name);
     png_destroy_read_struct(&r.png, &r.info, NULL);
     ed_free(env, r.rows);
     if (status == ENCDIFF_OK)
@@ -159,7 +162,9 @@ static encdiff_status write_png(ed_env *env, const uint8_t *rgb, int height, int
     w.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w.failure, on_error, on_warning, &w.failure, png_allocate,
                                       png_release);
     w.info = w.png ? png_create_info_struct(w.png) : NULL;
-    encdiff_status status = w.info ? write_guarded(&w) : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "libpng");
+    encdiff_status status = w.info ? write_guarded(&w)
+                                   : ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "%s: no memory to write the PNG",
+                                             w.failure.name);
     png_destroy_write_struct(&w.png, &w.info);
     return status;
 }

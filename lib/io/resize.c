@@ -47,16 +47,7 @@ static const struct {
 
 /* ---------------------------------------------------------------- coefficients of one axis */
 
-typedef struct axis {
-    int in, out;
-    int room;       /* coefficients of an output pixel, at most */
-    int *first;     /* [out], its first input pixel */
-    int *count;     /* [out] */
-    int32_t *taps;  /* [out][room] in fixed point */
-    double *weight; /* [room], while they are made */
-} axis;
-
-static void free_axis(ed_env *env, axis *a)
+static void free_axis(ed_env *env, ed_axis *a)
 {
     ed_free(env, a->first);
     ed_free(env, a->count);
@@ -70,7 +61,7 @@ static int32_t fixed(double weight)
     return (int32_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
-static void make_taps(axis *a, int at, double scale, double stretch, double support, double (*filter)(double))
+static void make_taps(ed_axis *a, int at, double scale, double stretch, double support, double (*filter)(double))
 {
     double centre = (at + 0.5) * scale, sum = 0;
     int first = (int)(centre - support + 0.5), last = (int)(centre + support + 0.5);
@@ -87,11 +78,11 @@ static void make_taps(axis *a, int at, double scale, double stretch, double supp
         a->taps[(size_t)at * (size_t)a->room + (size_t)i] = fixed(sum != 0 ? a->weight[i] / sum : a->weight[i]);
 }
 
-static encdiff_status make_axis(ed_env *env, int in, int out, ed_filter filter, axis *a)
+static encdiff_status make_axis(ed_env *env, int in, int out, ed_filter filter, ed_axis *a)
 {
     double scale = (double)in / out, stretch = scale < 1 ? 1 : scale, support = filters[filter].support * stretch;
     size_t size = (size_t)out;
-    *a = (axis){.in = in, .out = out, .room = (int)ceil(support) * 2 + 1};
+    *a = (ed_axis){.in = in, .out = out, .room = (int)ceil(support) * 2 + 1};
     if (!(a->first = ed_alloc(env, size, sizeof(int))) || !(a->count = ed_alloc(env, size, sizeof(int))) ||
         !(a->weight = ed_alloc(env, (size_t)a->room, sizeof(double))) ||
         !(a->taps = ed_alloc(env, size * (size_t)a->room, sizeof(int32_t))))
@@ -108,7 +99,7 @@ static inline uint8_t rounded(int sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-static void resize_row(const axis *a, const uint8_t *row, uint8_t *out)
+static void resize_row(const ed_axis *a, const uint8_t *row, uint8_t *out)
 {
     for (int x = 0; x < a->out; x++, out += 3) {
         const int32_t *taps = a->taps + (size_t)x * (size_t)a->room;
@@ -126,7 +117,7 @@ static void resize_row(const axis *a, const uint8_t *row, uint8_t *out)
 }
 
 /* Output row `y` from rows of `bytes` bytes; sums by blocks so that the inner loops run along the row. */
-static void resize_column(const axis *a, int y, const uint8_t *rows, size_t stride, size_t bytes, uint8_t *out)
+static void resize_column(const ed_axis *a, int y, const uint8_t *rows, size_t stride, size_t bytes, uint8_t *out)
 {
     enum { BLOCK = 256 };
     int sums[BLOCK];
@@ -143,14 +134,14 @@ static void resize_column(const axis *a, int y, const uint8_t *rows, size_t stri
 }
 
 /* Widths differ: rows into `out`, which has in->height rows of the new width. */
-static void resize_rows(const ed_window *in, const axis *a, uint8_t *out)
+static void resize_rows(const ed_window *in, const ed_axis *a, uint8_t *out)
 {
     const uint8_t *row = in->rgb + ((size_t)in->top * in->stride + (size_t)in->left) * 3;
     for (int y = 0; y < in->height; y++, row += in->stride * 3)
         resize_row(a, row, out + (size_t)y * (size_t)a->out * 3);
 }
 
-static void resize_columns(const axis *a, const uint8_t *rows, size_t stride, int width, uint8_t *out)
+static void resize_columns(const ed_axis *a, const uint8_t *rows, size_t stride, int width, uint8_t *out)
 {
     size_t bytes = (size_t)width * 3;
     for (int y = 0; y < a->out; y++) resize_column(a, y, rows, stride, bytes, out + (size_t)y * bytes);
@@ -163,39 +154,67 @@ static void copy_window(const ed_window *in, uint8_t *out)
         memcpy(out + (size_t)y * bytes, in->rgb + ((size_t)(in->top + y) * in->stride + (size_t)in->left) * 3, bytes);
 }
 
-static encdiff_status resize_both(ed_env *env, const ed_window *in, const axis *across, const axis *down, uint8_t *out)
+/* ---------------------------------------------------------------- resizers */
+
+void ed_resizer_free(ed_env *env, ed_resizer *r)
 {
-    uint8_t *between = ed_alloc_raw(env, (size_t)in->height * (size_t)across->out * 3);
-    if (!between) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    resize_rows(in, across, between);
-    resize_columns(down, between, (size_t)across->out * 3, across->out, out);
-    ed_free(env, between);
+    free_axis(env, &r->across);
+    free_axis(env, &r->down);
+    ed_free(env, r->between);
+    *r = (ed_resizer){0};
+}
+
+static encdiff_status make_axes(ed_env *env, ed_resizer *r, int in_height, int in_width, int height, int width)
+{
+    bool wide = width != in_width, high = height != in_height;
+    r->across = (ed_axis){.in = in_width, .out = width};
+    r->down = (ed_axis){.in = in_height, .out = height};
+    if (wide) ED_TRY(make_axis(env, in_width, width, r->filter, &r->across));
+    if (high) ED_TRY(make_axis(env, in_height, height, r->filter, &r->down));
+    if (wide && high && !(r->between = ed_alloc_raw(env, (size_t)in_height * (size_t)width * 3)))
+        return ENCDIFF_ERROR_OUT_OF_MEMORY;
     return ENCDIFF_OK;
+}
+
+encdiff_status ed_resizer_prepare(ed_env *env, ed_resizer *r, int in_height, int in_width, ed_filter filter, int height,
+                                  int width)
+{
+    if (height < 1 || width < 1 || in_height < 1 || in_width < 1)
+        return ed_fail(env, ENCDIFF_ERROR_SHAPE, "a picture cannot be resized from %d x %d to %d x %d", in_width,
+                       in_height, width, height);
+    if (r->filter == filter && r->across.in == in_width && r->across.out == width && r->down.in == in_height &&
+        r->down.out == height)
+        return ENCDIFF_OK;
+    ed_resizer_free(env, r);
+    r->filter = filter;
+    encdiff_status status = make_axes(env, r, in_height, in_width, height, width);
+    if (status != ENCDIFF_OK) ed_resizer_free(env, r);
+    return status;
+}
+
+void ed_resizer_run(const ed_resizer *r, const ed_window *in, uint8_t *out)
+{
+    const ed_axis *across = &r->across, *down = &r->down;
+    const uint8_t *corner = in->rgb + ((size_t)in->top * in->stride + (size_t)in->left) * 3;
+    if (r->between) {
+        resize_rows(in, across, r->between);
+        resize_columns(down, r->between, (size_t)across->out * 3, across->out, out);
+    } else if (across->taps) {
+        resize_rows(in, across, out);
+    } else if (down->taps) {
+        resize_columns(down, corner, in->stride * 3, across->out, out);
+    } else {
+        copy_window(in, out);
+    }
 }
 
 encdiff_status ed_resize(ed_env *env, const ed_window *in, ed_filter filter, int height, int width, uint8_t *out)
 {
-    axis across = {0}, down = {0};
-    encdiff_status status = ENCDIFF_OK;
-    if (height < 1 || width < 1 || in->height < 1 || in->width < 1)
-        return ed_fail(env, ENCDIFF_ERROR_SHAPE, "a picture cannot be resized from %d x %d to %d x %d", in->width,
-                       in->height, width, height);
-    bool wide = width != in->width, high = height != in->height;
-    if (wide) ED_TRY_OR_FAIL(make_axis(env, in->width, width, filter, &across));
-    if (high) ED_TRY_OR_FAIL(make_axis(env, in->height, height, filter, &down));
-    if (wide && high)
-        status = resize_both(env, in, &across, &down, out);
-    else if (wide)
-        resize_rows(in, &across, out);
-    else if (high)
-        resize_columns(&down, in->rgb + ((size_t)in->top * in->stride + (size_t)in->left) * 3, in->stride * 3, width,
-                       out);
-    else
-        copy_window(in, out);
-fail:
-    free_axis(env, &across);
-    free_axis(env, &down);
-    return status;
+    ed_resizer resizer = {0};
+    ED_TRY(ed_resizer_prepare(env, &resizer, in->height, in->width, filter, height, width));
+    ed_resizer_run(&resizer, in, out);
+    ed_resizer_free(env, &resizer);
+    return ENCDIFF_OK;
 }
 
 ed_window ed_crop_centre(const uint8_t *rgb, int in_height, int in_width, int height, int width)

@@ -11,10 +11,11 @@ EXECUTABLE = None
 try:
     import h5py  # noqa: F401
     import numpy  # noqa: F401
+    import PIL  # noqa: F401
 except ImportError as missing:
     if os.path.exists('/usr/bin/python3') and os.path.realpath(sys.executable) != os.path.realpath('/usr/bin/python3'):
         os.execv('/usr/bin/python3', ['/usr/bin/python3'] + sys.argv)
-    print(f'skipped: {missing} (python3-numpy and python3-h5py are needed)')
+    print(f'skipped: {missing} (python3-numpy, python3-h5py and python3-pil are needed)')
     sys.exit(77)
 
 # A configuration of which a training step takes milliseconds: 8 images of 32x32, no pictures, every step logged.

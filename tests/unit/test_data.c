@@ -648,7 +648,7 @@ static void folders_of_several_sizes_need_one(void)
     put_picture(env, &w, "a.png", 10, 8, 8);
     put_picture(env, &w, "b.png", 20, 8, 12);
     check_refused(env, w.folder, NULL, ENCDIFF_ERROR_SHAPE, "12 x 8");
-    ed_dataset *set = open_set(env, w.folder, &(ed_dataset_options){.height = 6, .crop = true});
+    ed_dataset *set = open_set(env, w.folder, &(ed_dataset_options){.height = 6, .crop = "centre"});
     uint8_t pixels[2 * 6 * 6 * 3];
     CHECK_EQUAL(ed_dataset_read(env, set, 2, (int64_t[]){0, 1}, pixels), ENCDIFF_OK);
     CHECK(pixels[0] == 10 && pixels[107] == 10 && pixels[108] == 20 && pixels[215] == 20);
@@ -670,7 +670,7 @@ static void resizing_is_pillows(void)
     ed_env *env = workplace_open(&w);
     ed_dataset *whole = open_set(env, "procedural:shapes3d", NULL),
                *small = open_set(env, "procedural:shapes3d",
-                                 &(ed_dataset_options){.height = 32, .width = 24, .crop = true});
+                                 &(ed_dataset_options){.height = 32, .width = 24, .crop = "centre"});
     uint8_t full[PIXELS], got[32 * 24 * 3], wanted[32 * 24 * 3];
     int64_t index = 77777;
     CHECK_EQUAL(ed_dataset_read(env, whole, 1, &index, full), ENCDIFF_OK);
@@ -765,6 +765,25 @@ static void loading_allocates_nothing_and_reports_waiting(void)
     CHECK_NEAR(ed_loader_waited(loader), waited, 1e-9, "sums in another order");
     ed_loader_free(env, loader);
     ed_dataset_free(env, mixed);
+    ed_dataset_free(env, set);
+    workplace_close(&w);
+}
+
+/* Coefficients and buffers are made once for each thread that reads. */
+static void resizing_while_loading_allocates_only_at_the_start(void)
+{
+    workplace w;
+    ed_env *env = workplace_open(&w);
+    ed_dataset *set = open_set(env, saved_source, &(ed_dataset_options){.height = 48, .crop = "centre"});
+    ed_loader *loader;
+    ed_batch batch;
+    ed_loader_options o = {.batch = 16, .depth = 4, .threads = 2};
+    CHECK_EQUAL(ed_loader_create(env, set, &o, &loader), ENCDIFF_OK);
+    size_t calls = atomic_load(&w.memory.calls);
+    for (int b = 0; b < 40; b++) CHECK_EQUAL(ed_loader_next(env, loader, &batch), ENCDIFF_OK);
+    size_t made = atomic_load(&w.memory.calls) - calls;
+    CHECK_THAT(made <= 2 * 11, "%zu allocations for two threads", made); /* a thread's: 2, and 9 of its resizer */
+    ed_loader_free(env, loader);
     ed_dataset_free(env, set);
     workplace_close(&w);
 }
@@ -894,6 +913,7 @@ int main(int argc, char **argv)
         TEST(batches_follow_the_order_and_resume),
         TEST(every_epoch_has_every_image_once),
         TEST(loading_allocates_nothing_and_reports_waiting),
+        TEST(resizing_while_loading_allocates_only_at_the_start),
         TEST(errors_travel_to_the_caller_in_their_turn),
         TEST(a_loader_can_be_freed_at_any_time),
         TEST(datasets_without_memory_leave_nothing),

@@ -71,8 +71,8 @@ const cli_command cmd_data_info = {
 /* ---------------------------------------------------------------- what the others share */
 
 typedef struct data_args {
-    const char *source, *output;
-    int64_t count, scale, height, width, columns;
+    const char *source, *output, *crop, *filter, *split;
+    int64_t count, scale, height, width, columns, compression;
     uint64_t shuffle;
 } data_args;
 
@@ -90,14 +90,25 @@ typedef struct data_args {
         "output", 'o', CLI_TEXT, "FILE", NULL, offsetof(data_args, output), 0, 0, true, help                           \
     }
 #define SIZE_OPTIONS                                                                                                   \
-    {"height", 0,                                                                                                      \
-     CLI_INT,  "N",                                                                                                    \
-     NULL,     offsetof(data_args, height),                                                                            \
-     1,        16384,                                                                                                  \
-     false,    "resize to this height (Pillow's bicubic)"},                                                            \
+    {"height", 0, CLI_INT, "N", NULL, offsetof(data_args, height), 1, 16384, false, "resize to this height"},          \
+        {"width", 0,                                                                                                   \
+         CLI_INT, "N",                                                                                                 \
+         NULL,    offsetof(data_args, width),                                                                          \
+         1,       16384,                                                                                               \
+         false,   "resize to this width (default: the height, where that is given)"},                                  \
+        {"crop",   0,                                                                                                  \
+         CLI_TEXT, "NAME",                                                                                             \
+         NULL,     offsetof(data_args, crop),                                                                          \
+         0,        0,                                                                                                  \
+         false,    "before resizing: centre, or d2c (128 pixels of CelebA's aligned pictures)"},                       \
+        {"filter", 0,                                                                                                  \
+         CLI_TEXT, "NAME",                                                                                             \
+         NULL,     offsetof(data_args, filter),                                                                        \
+         0,        0,                                                                                                  \
+         false,    "of resizing, as Pillow's: bicubic (default), bilinear, lanczos, box"},                             \
     {                                                                                                                  \
-        "width", 0, CLI_INT, "N", NULL, offsetof(data_args, width), 1, 16384, false,                                   \
-            "resize to this width (default: the height, where that is given)"                                          \
+        "split", 0, CLI_TEXT, "NAME", NULL, offsetof(data_args, split), 0, 0, false,                                   \
+            "train, valid or test of a set that is published so"                                                       \
     }
 
 static encdiff_dataset *open_source(cli *c, const data_args *a)
@@ -107,6 +118,9 @@ static encdiff_dataset *open_source(cli *c, const data_args *a)
     encdiff_dataset_options_init(&options, sizeof options);
     options.height = (int32_t)(a->height ? a->height : a->width);
     options.width = (int32_t)(a->width ? a->width : a->height);
+    options.crop = a->crop;
+    options.filter = a->filter;
+    options.split = a->split;
     cli_check(c, encdiff_dataset_open(c->context, a->source, &options, &dataset));
     return cli_own_dataset(c, dataset);
 }
@@ -121,7 +135,10 @@ static void save(cli *c, const data_args *a)
     dataset = cli_subset(c, dataset, a->count, options_given(c, "shuffle"), a->shuffle);
     encdiff_dataset_info info = cli_dataset_info(c, dataset);
     double start = progress_now();
-    cli_check(c, encdiff_dataset_save(dataset, a->output, progress_step, &c->progress));
+    encdiff_dataset_save_options options;
+    encdiff_dataset_save_options_init(&options, sizeof options);
+    options.compression = options_given(c, "compression") ? (int32_t)(a->compression ? a->compression : -1) : 0;
+    cli_check(c, encdiff_dataset_save_with(dataset, a->output, &options, progress_step, &c->progress));
     double seconds = progress_now() - start;
     cli_print(c, "%s: %s images of %dx%d with %d factors, %s (%.0f images/s)\n", a->output,
               text_thousands(info.size, number), info.width, info.height, info.factors, text_duration(seconds, time),
@@ -150,6 +167,8 @@ static const cli_option save_options[] = {
     COUNT_OPTION(NULL, "only N images: the first ones, or with --shuffle any (default: all)"),
     SHUFFLE_OPTION,
     SIZE_OPTIONS,
+    {"compression", 0, CLI_INT, "N", NULL, offsetof(data_args, compression), 0, 9, false,
+     "0: none, 1: fast .. 9: small (default: .h5 4, .npz 0)"},
 };
 
 const cli_command cmd_data_render = {
@@ -168,7 +187,8 @@ const cli_command cmd_data_convert = {
     .name = "data convert",
     .summary = "write any source of images as .h5 or .npz",
     .details = "A folder of pictures becomes one file, which is read faster; labels go along where there are any.",
-    .example = "encdiff data convert photos/ --height 64 -o photos.h5",
+    .example = "encdiff data convert photos/ --height 64 --crop centre -o photos.h5\n"
+               "encdiff data convert celeba/ --split train --crop d2c --height 64 -o celeba64.h5",
     .arguments = {{"SOURCE", false, false, offsetof(data_args, source), SOURCE_HELP}},
     .options = save_options,
     .option_count = CLI_COUNT(save_options),
