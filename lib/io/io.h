@@ -3,6 +3,7 @@
  *
  *   io.h         random access to bytes (a file, a part of one, or memory), and files written whole or not at all
  *   safetensors  tensors and metadata under names: models and checkpoints
+ *   torch        tensors of torch.save(), by a restricted reader of pickles (pickle);  tensor_file: either of the two
  *   npy          NumPy arrays, alone (.npy) or in a zip (.npz);  zip: its container, also of PyTorch checkpoints
  *   image        PNG and JPEG;  resize: as Pillow does;  grid: images side by side with labels;  pixels: f32 <-> u8
  *

@@ -192,8 +192,7 @@ const ed_st_pair *ed_safetensors_pairs(const ed_safetensors *file, size_t *count
     }                                                                                                                  \
     return true
 
-/* false: this type does not convert. */
-static bool to_f32(ed_st_type type, const uint8_t *bytes, size_t count, float *out)
+bool ed_st_to_f32(ed_st_type type, const uint8_t *bytes, size_t count, float *out)
 {
     switch (type) {
     case ED_ST_BOOL: CONVERT(uint8_t, element != 0);
@@ -255,7 +254,7 @@ encdiff_status ed_safetensors_read_f32(ed_env *env, const ed_safetensors *file, 
     for (size_t done = 0, n; done < (size_t)tensor->count; done += n) {
         n = ED_MIN(room, (size_t)tensor->count - done);
         ED_TRY(ed_source_read(env, &file->source, tensor->offset + done * size, chunk, n * size));
-        if (!to_f32(tensor->type, chunk, n, out + done)) return fail_conversion(env, file, tensor, "f32");
+        if (!ed_st_to_f32(tensor->type, chunk, n, out + done)) return fail_conversion(env, file, tensor, "f32");
     }
     return ENCDIFF_OK;
 }

@@ -35,6 +35,8 @@ typedef enum ed_st_type {
 
 size_t ed_st_type_size(ed_st_type type);
 const char *ed_st_type_name(ed_st_type type); /* "F32" */
+/* Elements as they lie in a file, of any alignment, to f32; false: this type (F8) does not convert. */
+bool ed_st_to_f32(ed_st_type type, const uint8_t *bytes, size_t count, float *out);
 
 typedef struct ed_st_tensor {
     const char *name;
