@@ -1,7 +1,7 @@
 /*
  * Times the official configuration through the public API: what bench/pytorch/time_pytorch.py times in PyTorch.
  *
- *     time_encdiff MEASUREMENT [--batch 32] [--repeat 5] [--threads 2]
+ *     time_encdiff MEASUREMENT [--batch 32] [--repeat 5] [--threads 2] [--bf16 0]
  *
  * MEASUREMENT: train (a step of encoder and U-Net, encoding by the autoencoder included), vq (a step of autoencoder and
  * discriminator), unet8, unet1, encode (64 images), ddim (50 steps, 8 images). Prints one JSON object: the median and
@@ -18,7 +18,7 @@
 
 typedef struct bench {
     const char *name;
-    int batch, repeat, threads;
+    int batch, repeat, threads, bf16;
     encdiff_context *context;
     encdiff_model *model;
     encdiff_trainer *trainer;
@@ -97,6 +97,7 @@ static void prepare(bench *b, const struct measurement *m)
     encdiff_context_options options;
     encdiff_context_options_init(&options, sizeof options);
     options.threads = b->threads;
+    options.precision = b->bf16 ? ENCDIFF_PRECISION_BF16 : ENCDIFF_PRECISION_F32;
     if (encdiff_context_create(&options, &b->context) != ENCDIFF_OK) exit(1);
     check(b, encdiff_model_create(b->context, config, 0, &b->model));
     b->info.struct_size = sizeof b->info;
@@ -172,6 +173,8 @@ int main(int argc, char **argv)
             b.repeat = value;
         else if (strcmp(argv[i], "--threads") == 0 && value > 0)
             b.threads = value;
+        else if (strcmp(argv[i], "--bf16") == 0)
+            b.bf16 = value;
         else
             argc = 0;
     }
@@ -181,6 +184,7 @@ int main(int argc, char **argv)
         clean_up(&b);
         return 0;
     }
-    fprintf(stderr, "usage: time_encdiff train|vq|unet8|unet1|encode|ddim [--batch N] [--repeat K] [--threads T]\n");
+    fprintf(stderr, "usage: time_encdiff train|vq|unet8|unet1|encode|ddim [--batch N] [--repeat K] [--threads T] "
+                    "[--bf16 0|1]\n");
     return 2;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Times EncDiff's official configuration in PyTorch on the CPU, f32, and prints JSON.
+"""Times EncDiff's official configuration in PyTorch on the CPU and prints JSON.
 
-    time_pytorch.py [--only train,unet8,...] [--batch 32] [--repeat 5] [--threads 2] [--layout auto]
+    time_pytorch.py [--only train,unet8,...] [--batch 32] [--repeat 5] [--threads 2] [--layout auto] [--precision f32]
 
 Each measurement runs in a process of its own, so that its peak of resident memory is its own, under the settings
 of environment.py. Seconds are the median of the repetitions after one or more that are not counted. On a machine
@@ -30,6 +30,7 @@ def parse(arguments):
     parser.add_argument("--weights", help="a model of ours (.safetensors); default: PyTorch's initialisation")
     parser.add_argument("--layout", choices=("auto", "nchw", "nhwc"), default="auto",
                         help="memory layout of images; auto is what was found to be the faster for each")  # fmt: skip
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="bf16: under autocast")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     unknown = set(options.only.split(",")) - set(NAMES)
@@ -82,7 +83,7 @@ class Measurements:
         n = self.options.batch
         step = training.EncDiffTraining(
             self.network("ConceptEncoder", "cond_stage_model."), self.unet(),
-            self.network("VQModel", "first_stage_model."))  # fmt: skip
+            self.network("VQModel", "first_stage_model."), autocast=self.options.precision == "bf16")  # fmt: skip
         images, noise = self.images(n), self.torch.randn(n, 3, 16, 16).contiguous(memory_format=self.format)
         t = self.torch.randint(0, 1000, (n,))
         return lambda: step.step(images, t, noise), n
@@ -123,7 +124,9 @@ def measure(options):
     call, images = getattr(measurements, options.one)()
     learns = options.one in ("train", "vq")
     seconds, cpu = [], []
-    with measurements.torch.set_grad_enabled(learns):
+    torch = measurements.torch
+    bf16 = options.precision == "bf16" and not learns  # training brings its own, around the forward passes alone
+    with torch.set_grad_enabled(learns), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         for _ in range(0 if options.one == "ddim" else 3 if images >= 32 else 10):
             call()
         while len(seconds) < options.repeat:

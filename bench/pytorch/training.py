@@ -28,21 +28,23 @@ class EMA:
 class EncDiffTraining:
     """Stage two: concept encoder and U-Net together, on latents of the frozen autoencoder. AdamW, EMA, L1."""
 
-    def __init__(self, encoder, unet, autoencoder, learning_rate=2.56e-4, latent_scale=1.0):
+    def __init__(self, encoder, unet, autoencoder, learning_rate=2.56e-4, latent_scale=1.0,
+                 autocast=False):  # fmt: skip
         self.encoder, self.unet, self.autoencoder = encoder.train(), unet.train(), autoencoder.eval()
         parameters = [*encoder.parameters(), *unet.parameters()]
         self.optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
         self.ema = EMA(unet)
-        self.latent_scale = latent_scale
+        self.latent_scale, self.autocast = latent_scale, autocast
         self.alphas = alphas_cumprod().float()
 
     def step(self, images, t, noise):
-        with torch.no_grad():
-            latent = self.latent_scale * self.autoencoder.encode(images)
-            alpha = self.alphas[t].view(-1, 1, 1, 1)
-            noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
-        predicted = self.unet(noisy, t, self.encoder(images))
-        loss = F.l1_loss(predicted, noise)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            with torch.no_grad():
+                latent = self.latent_scale * self.autoencoder.encode(images)
+                alpha = self.alphas[t].view(-1, 1, 1, 1)
+                noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
+            predicted = self.unet(noisy, t, self.encoder(images))
+        loss = F.l1_loss(predicted.float(), noise)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -43,6 +43,14 @@ typedef void *(*encdiff_allocate)(size_t size, size_t alignment, void *user);
 /* Takes back what encdiff_allocate returned for the same size; never NULL. Called from any thread of the context. */
 typedef void (*encdiff_deallocate)(void *memory, size_t size, void *user);
 
+/*
+ * The numbers of activations and of their gradients in a network's memory. Parameters, their gradients, moments,
+ * statistics and losses are f32 always, and so is the arithmetic: bf16 halves the memory of a run and rounds what one
+ * operator hands to the next to 8 bits. Models and checkpoints are the same for both. The autoencoder is trained in
+ * f32.
+ */
+typedef enum encdiff_precision { ENCDIFF_PRECISION_F32 = 1, ENCDIFF_PRECISION_BF16 = 2 } encdiff_precision;
+
 typedef struct encdiff_context_options {
     size_t struct_size;
     const char *device;        /* "cpu" (NULL), "cuda", "cuda:1", or "auto": a GPU where one works, else the CPU */
@@ -53,6 +61,7 @@ typedef struct encdiff_context_options {
     encdiff_allocate allocate; /* host memory; NULL: the system's. Set allocate and deallocate both or neither */
     encdiff_deallocate deallocate;
     void *allocator_user; /* passed to allocate and deallocate */
+    int32_t precision;    /* encdiff_precision; 0: ENCDIFF_PRECISION_F32 */
 } encdiff_context_options;
 
 /* Set every option to its default; struct_size is sizeof(encdiff_context_options) as the caller compiled it. */

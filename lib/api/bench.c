@@ -33,7 +33,7 @@ static encdiff_status training_graphs(ed_env *env, const ed_team *team, ed_netwo
     out->images = share_of(team, n, &out->ranks);
     if (run == ENCDIFF_RUN_TRAIN_ENCDIFF) {
         out->count = 2;
-        return ed_stage_encdiff_graphs(env, networks, out->images, &out->graphs[0], &out->graphs[1]);
+        return ed_stage_encdiff_graphs(env, networks, team->compute, out->images, &out->graphs[0], &out->graphs[1]);
     }
     ed_autoencoder_kind kind = networks->config.autoencoder.kind;
     if (kind != ED_AE_VQ && kind != ED_AE_KL)
@@ -65,7 +65,7 @@ static encdiff_status graphs_of(ed_env *env, const ed_team *team, ed_networks *n
     share_of(team, n, &out->ranks);
     out->images = ed_infer_chunk(n, out->ranks);
     out->count = 1;
-    return ed_infer_graph(env, networks, kind, (int)out->images, &out->graphs[0]);
+    return ed_infer_graph(env, networks, team->compute, kind, (int)out->images, &out->graphs[0]);
 }
 
 /* ---------------------------------------------------------------- memory */
@@ -234,7 +234,8 @@ static encdiff_status check_names(bench *b)
 
 static bool same_case(const ed_graph *g, const ed_node *a, const ed_node *b)
 {
-    if (a->op != b->op) return false;
+    if (a->op != b->op || ed_op_type(g, a) != ed_op_type(g, b)) return false;
+    if (a->op == ED_OP_CONVERT && a->attr.typed.type != b->attr.typed.type) return false;
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
         if ((a->in[i] == ED_NONE) != (b->in[i] == ED_NONE)) return false;
         if (a->in[i] != ED_NONE && !ed_shape_equal(ed_graph_shape(g, a->in[i]), ed_graph_shape(g, b->in[i])))

@@ -152,6 +152,8 @@ static encdiff_status check_options(const encdiff_context_options *o)
         snprintf(message, sizeof message, "threads %d: expected 0 .. %d", (int)o->threads, ED_TEAM_MAX_RANKS);
     else if (o->log_level < 0)
         snprintf(message, sizeof message, "log_level %d: expected an encdiff_log_level or 0", (int)o->log_level);
+    else if (o->precision < 0 || o->precision > ENCDIFF_PRECISION_BF16)
+        snprintf(message, sizeof message, "precision %d: expected an encdiff_precision or 0", (int)o->precision);
     if (!message[0]) return ENCDIFF_OK;
     if (o->log) o->log(ENCDIFF_LOG_ERROR, message, o->log_user);
     return ENCDIFF_ERROR_ARGUMENT;
@@ -175,6 +177,7 @@ encdiff_status encdiff_context_create(const encdiff_context_options *options, en
     encdiff_status status = choose_device(context, o.device);
     int threads = o.threads ? o.threads : ED_MIN(usable_processors(), ED_TEAM_MAX_RANKS);
     if (status == ENCDIFF_OK) status = ed_team_create(&context->env, ed_backend_cpu(), threads, &context->team);
+    if (status == ENCDIFF_OK) context->team->compute = o.precision == ENCDIFF_PRECISION_BF16 ? ED_BF16 : ED_F32;
     if (status != ENCDIFF_OK) {
         report_failure(context);
         release_context(context);

@@ -4,7 +4,7 @@
 #include "cpu/activation.h"
 #include "cpu/kernel.h"
 
-ED_INLINE void forward(const float *x, float *y, int64_t count, ed_activation kind, float slope)
+ED_INLINE void forward(const ed_item *x, ed_item *y, int64_t count, ed_activation kind, float slope)
 {
     int64_t i = 0;
     for (; i + ED_LANES <= count; i += ED_LANES) ed_store(y + i, ed_vactivate(kind, slope, ed_load(x + i)));
@@ -12,12 +12,14 @@ ED_INLINE void forward(const float *x, float *y, int64_t count, ed_activation ki
     if (rest) ed_store_some(y + i, ed_vactivate(kind, slope, ed_load_some(x + i, rest)), rest);
 }
 
-ED_INLINE void backward_some(const float *x, const float *dy, float *dx, ed_activation kind, float slope, int lanes)
+ED_INLINE void backward_some(const ed_item *x, const ed_item *dy, ed_item *dx, ed_activation kind, float slope,
+                             int lanes)
 {
     ed_store_some(dx, ed_vactivate_grad(kind, slope, ed_load_some(x, lanes), ed_load_some(dy, lanes)), lanes);
 }
 
-ED_INLINE void backward(const float *x, const float *dy, float *dx, int64_t count, ed_activation kind, float slope)
+ED_INLINE void backward(const ed_item *x, const ed_item *dy, ed_item *dx, int64_t count, ed_activation kind,
+                        float slope)
 {
     int64_t i = 0;
     for (; i + ED_LANES <= count; i += ED_LANES) backward_some(x + i, dy + i, dx + i, kind, slope, ED_LANES);
@@ -27,8 +29,8 @@ ED_INLINE void backward(const float *x, const float *dy, float *dx, int64_t coun
 static encdiff_status run(const ed_call *call)
 {
     ed_range part = ed_part_of_items(call);
-    const float *x = IN(0) + part.first;
-    float *y = OUT(0) + part.first;
+    const ed_item *x = IN(0) + part.first;
+    ed_item *y = OUT(0) + part.first;
     float slope = call->node->attr.activation.slope;
     switch (call->node->attr.activation.kind) {
 #define CASE(kind)                                                                                                     \

@@ -13,14 +13,14 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
 {
     (void)env, (void)state;
     ed_attention a = ed_attention_of(graph, node);
-    *scratch = a.d < ED_LARGE_HEAD ? ED_CPU(attention_small_scratch)(&a) : ED_CPU(attention_large_scratch)(&a);
+    *scratch = ed_attention_is_large(&a) ? ED_CPU(attention_large_scratch)(&a) : ED_CPU(attention_small_scratch)(&a);
     return ENCDIFF_OK;
 }
 
 static encdiff_status run(const ed_call *call)
 {
     ed_attention a = ed_attention_of(call->graph, call->node);
-    if (a.d >= ED_LARGE_HEAD) return ED_CPU(attention_large)(&a, call);
+    if (ed_attention_is_large(&a)) return ED_CPU(attention_large)(&a, call);
     ED_CPU(attention_small)(&a, call);
     return ENCDIFF_OK;
 }
@@ -30,15 +30,15 @@ static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_
 {
     (void)env, (void)state;
     ed_attention a = ed_attention_of(graph, node);
-    *scratch = a.d < ED_LARGE_HEAD ? ED_CPU(attention_small_grad_scratch)(&a)
-                                   : ED_CPU(attention_large_grad_scratch)(&a);
+    *scratch = ed_attention_is_large(&a) ? ED_CPU(attention_large_grad_scratch)(&a)
+                                         : ED_CPU(attention_small_grad_scratch)(&a);
     return ENCDIFF_OK;
 }
 
 static encdiff_status run_grad(const ed_call *call)
 {
     ed_attention a = ed_attention_of(call->graph, call->node);
-    if (a.d >= ED_LARGE_HEAD) return ED_CPU(attention_large_grad)(&a, call);
+    if (ed_attention_is_large(&a)) return ED_CPU(attention_large_grad)(&a, call);
     ED_CPU(attention_small_grad)(&a, call);
     return ENCDIFF_OK;
 }

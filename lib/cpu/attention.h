@@ -39,8 +39,16 @@ ED_INLINE ed_range ed_attention_queries(const ed_attention *a, const ed_call *ca
     return (ed_range){ED_MIN(first, a->l), ED_MAX(ED_MIN(last, a->l), 0)};
 }
 
-/* From this head size on a matrix product on whole blocks is faster than the fused loops. */
-#define ED_LARGE_HEAD 96
+/* From some head size on a matrix product on whole blocks is faster than the fused loops. It reads f32. */
+ED_INLINE bool ed_attention_is_large(const ed_attention *a)
+{
+#ifdef ED_CPU_BF16
+    (void)a;
+    return false;
+#else
+    return a->d >= 96;
+#endif
+}
 
 /* Bytes of scratch, and one call for the whole batch or the call's part of it. */
 size_t ED_CPU(attention_small_scratch)(const ed_attention *a);

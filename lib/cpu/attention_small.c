@@ -73,7 +73,7 @@ ED_INLINE void softmax(const ed_attention *a, head *h, int64_t dp, int vectors, 
 }
 
 /* Queries `first` .. of the head into rows and columns; how many there are. */
-ED_INLINE int load_queries(const ed_attention *a, head *h, const float *q, int64_t first, int64_t dp, int width)
+ED_INLINE int load_queries(const ed_attention *a, head *h, const ed_item *q, int64_t first, int64_t dp, int width)
 {
     int count = (int)ED_MIN(width, a->l - first);
     ed_pack_rows(q + first * a->c, a->c, count, width, a->d, dp, a->scale * LOG2_E, h->rows);
@@ -82,8 +82,8 @@ ED_INLINE int load_queries(const ed_attention *a, head *h, const float *q, int64
 }
 
 /* One block of queries. dp is h->dp, a constant for the usual head sizes. */
-ED_INLINE void attend(const ed_attention *a, head *h, const float *q, float *y, float *lse, int64_t first, int64_t dp,
-                      int vectors)
+ED_INLINE void attend(const ed_attention *a, head *h, const ed_item *q, ed_item *y, float *lse, int64_t first,
+                      int64_t dp, int vectors)
 {
     const int channels = ED_TILE / vectors, width = vectors * ED_LANES;
     int count = load_queries(a, h, q, first, dp, width);
@@ -103,7 +103,7 @@ ED_INLINE void attend(const ed_attention *a, head *h, const float *q, float *y, 
 }
 
 /* Blocks of the queries of `part`, which begins with a whole block. */
-ED_INLINE void attend_head(const ed_attention *a, head *h, const float *q, float *y, float *lse, ed_range part,
+ED_INLINE void attend_head(const ed_attention *a, head *h, const ed_item *q, ed_item *y, float *lse, ed_range part,
                            int64_t dp)
 {
     for (int64_t first = part.first; first < part.last;)
@@ -124,7 +124,8 @@ void ED_CPU(attention_small)(const ed_attention *a, const ed_call *call)
     for (int64_t i = 0; i < a->n * a->heads; i++) {
         int64_t channel = i % a->heads * a->d, at_q = i / a->heads * a->l * a->c + channel;
         int64_t at_k = i / a->heads * a->m * a->c + channel;
-        float *y = OUT(0) + at_q, *lse = OUT(1) + i * a->l;
+        ed_item *y = OUT(0) + at_q;
+        float *lse = OUT_F32(1) + i * a->l;
         ed_range part = ed_attention_queries(a, call, ED_MOST_LANES, i);
         if (part.first >= part.last) continue;
         ed_pack_rows(IN(1) + at_k, a->c, a->m, h.mp, a->d, h.dp, 1, h.k);
@@ -143,7 +144,7 @@ void ED_CPU(attention_small)(const ed_attention *a, const ed_call *call)
 size_t ED_CPU(attention_small_map_scratch)(const ed_attention *a) { return scratch_floats(a) * sizeof(float); }
 
 /* p [n, l, m] += softmax of head h / heads. */
-static void add_map(const ed_attention *a, head *h, const float *q, float *p, int64_t first)
+static void add_map(const ed_attention *a, head *h, const ed_item *q, float *p, int64_t first)
 {
     ed_vec sum[2];
     int count = load_queries(a, h, q, first, h->dp, ED_MOST_LANES);
@@ -157,11 +158,11 @@ static void add_map(const ed_attention *a, head *h, const float *q, float *p, in
 void ED_CPU(attention_small_map)(const ed_attention *a, const ed_call *call)
 {
     head h = cut_head(a, call->scratch);
-    memset(OUT(0), 0, (size_t)(a->n * a->l * a->m) * sizeof(float));
+    memset(OUT_F32(0), 0, (size_t)(a->n * a->l * a->m) * sizeof(float));
     for (int64_t i = 0; i < a->n * a->heads; i++) {
         int64_t n = i / a->heads, channel = i % a->heads * a->d;
         ed_pack_rows(IN(1) + n * a->m * a->c + channel, a->c, a->m, h.mp, a->d, h.dp, 1, h.k);
         for (int64_t first = 0; first < a->l; first += ED_MOST_LANES)
-            add_map(a, &h, IN(0) + n * a->l * a->c + channel, OUT(0) + n * a->l * a->m, first);
+            add_map(a, &h, IN(0) + n * a->l * a->c + channel, OUT_F32(0) + n * a->l * a->m, first);
     }
 }

@@ -40,7 +40,7 @@ static head cut_head(const ed_attention *a, float *scratch)
  * Queries first .. of the head: lse in base 2, delta, rows and columns, the latter scaled. Lanes beyond the last query
  * have a huge lse, hence p near 0, and zero rows. Returns how many queries there are.
  */
-ED_INLINE int load_queries(const ed_attention *a, head *h, const float *q, const float *y, const float *dy,
+ED_INLINE int load_queries(const ed_attention *a, head *h, const ed_item *q, const ed_item *y, const ed_item *dy,
                            const float *lse, int64_t first, int64_t dp, int width)
 {
     int count = (int)ED_MIN(width, a->l - first);
@@ -157,7 +157,7 @@ void ED_CPU(attention_small_grad)(const ed_attention *a, const ed_call *call)
     for (int64_t i = 0; i < a->n * a->heads; i++) {
         int64_t channel = i % a->heads * a->d, at_q = i / a->heads * a->l * a->c + channel;
         int64_t at_k = i / a->heads * a->m * a->c + channel;
-        const float *lse = IN(4) + i * a->l;
+        const float *lse = IN_F32(4) + i * a->l;
         ed_pack_rows(IN(1) + at_k, a->c, a->m, h.mp, a->d, h.dp, 1, h.k);
         ed_pack_rows(IN(2) + at_k, a->c, a->m, h.mp, a->d, h.dp, 1, h.v);
         memset(h.dk, 0, (size_t)(2 * h.mp * h.dp) * sizeof(float)); /* dk and dv */

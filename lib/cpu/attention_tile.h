@@ -9,7 +9,7 @@
 #ifndef ED_CPU_ATTENTION_TILE_H
 #define ED_CPU_ATTENTION_TILE_H
 
-#include "cpu/vector.h"
+#include "cpu/kernel.h"
 
 #define ED_TILE 8
 #define ED_MOST_LANES (2 * ED_LANES) /* queries a block, at most */
@@ -23,35 +23,56 @@ ED_INLINE int ed_block_vectors(int64_t left) { return ED_LANES < ED_TILE || left
 
 typedef float ed_row8 __attribute__((vector_size(32)));
 
-ED_INLINE ed_row8 ed_load8(const float *p)
+ED_INLINE ed_row8 ed_load8_f32(const float *p)
 {
     ed_row8 v;
     memcpy(&v, p, sizeof v);
     return v;
 }
 
-ED_INLINE void ed_store8(float *p, ed_row8 v) { memcpy(p, &v, sizeof v); }
+ED_INLINE void ed_store8_f32(float *p, ed_row8 v) { memcpy(p, &v, sizeof v); }
+
+typedef uint16_t ed_half8 __attribute__((vector_size(16)));
+typedef uint32_t ed_word8 __attribute__((vector_size(32)));
+
+ED_INLINE ed_row8 ed_load8_bf16(const ed_bf16 *p)
+{
+    ed_half8 half;
+    memcpy(&half, p, sizeof half);
+    return (ed_row8)(__builtin_convertvector(half, ed_word8) << 16);
+}
+
+/* As ed_store_bf16 rounds. */
+ED_INLINE void ed_store8_bf16(ed_bf16 *p, ed_row8 v)
+{
+    ed_word8 bits = (ed_word8)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, number = (ed_word8)(v == v);
+    ed_half8 half = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), ed_half8);
+    memcpy(p, &half, sizeof half);
+}
+
+#define ed_load8(p) _Generic(*(p), float : ed_load8_f32, ed_bf16 : ed_load8_bf16)(p)
+#define ed_store8(p, v) _Generic(*(p), float : ed_store8_f32, ed_bf16 : ed_store8_bf16)(p, v)
 
 /* alpha * rows of a head, `stride` apart -> [padded][dp]. */
-ED_INLINE void ed_pack_rows(const float *restrict from, int64_t stride, int64_t rows, int64_t padded, int64_t d,
+ED_INLINE void ed_pack_rows(const ed_item *restrict from, int64_t stride, int64_t rows, int64_t padded, int64_t d,
                             int64_t dp, float alpha, float *restrict to)
 {
     for (int64_t i = 0; i < rows; i++) {
         int64_t j = 0;
         for (; j + 8 <= d; j += 8) ed_store8(to + i * dp + j, alpha * ed_load8(from + i * stride + j));
-        for (; j < dp; j++) to[i * dp + j] = j < d ? alpha * from[i * stride + j] : 0;
+        for (; j < dp; j++) to[i * dp + j] = j < d ? alpha * ed_get(from + i * stride + j) : 0;
     }
     memset(to + rows * dp, 0, (size_t)((padded - rows) * dp) * sizeof *to);
 }
 
 /* The first d of [rows][dp], times alpha, to rows `stride` apart. */
 ED_INLINE void ed_unpack_rows(const float *restrict from, int64_t rows, int64_t d, int64_t dp, float alpha,
-                              float *restrict to, int64_t stride)
+                              ed_item *restrict to, int64_t stride)
 {
     for (int64_t i = 0; i < rows; i++) {
         int64_t j = 0;
         for (; j + 8 <= d; j += 8) ed_store8(to + i * stride + j, alpha * ed_load8(from + i * dp + j));
-        for (; j < d; j++) to[i * stride + j] = alpha * from[i * dp + j];
+        for (; j < d; j++) ed_put(to + i * stride + j, alpha * from[i * dp + j]);
     }
 }
 

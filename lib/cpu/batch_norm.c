@@ -87,25 +87,25 @@ static void update_running(const ed_call *call, const layer *a, const work *w)
     double momentum = call->node->attr.batch_norm.momentum, count = w->sums[2 * a->c];
     double unbiased = count > 1 ? count / (count - 1) : 1;
     for (int64_t j = 0; j < a->c; j++) {
-        IN(3)[j] += (float)(momentum * (w->sums[j] - IN(3)[j]));
-        IN(4)[j] += (float)(momentum * (w->sums[a->c + j] * unbiased - IN(4)[j]));
+        IN_F32(3)[j] += (float)(momentum * (w->sums[j] - IN_F32(3)[j]));
+        IN_F32(4)[j] += (float)(momentum * (w->sums[a->c + j] * unbiased - IN_F32(4)[j]));
     }
 }
 
 /* y = act((x - centre) * weight + offset); what rounding the mean to f32 left joins the offset. */
 static void coefficients(const ed_call *call, const layer *a, const work *w)
 {
-    float eps = call->node->attr.batch_norm.eps, *stats = call->part == 0 ? OUT(1) : NULL;
+    float eps = call->node->attr.batch_norm.eps, *stats = call->part == 0 ? OUT_F32(1) : NULL;
     for (int64_t j = 0; j < a->c; j++) {
-        double mean = w->sums[j], inverse = 1 / sqrt(w->sums[a->c + j] + eps), weight = IN(1)[j] * inverse;
+        double mean = w->sums[j], inverse = 1 / sqrt(w->sums[a->c + j] + eps), weight = IN_F32(1)[j] * inverse;
         w->centre[j] = (float)mean;
         if (stats) stats[j] = (float)mean, stats[a->c + j] = (float)inverse;
         w->weight[j] = (float)weight;
-        w->offset[j] = (float)(IN(2)[j] + (w->centre[j] - mean) * weight);
+        w->offset[j] = (float)(IN_F32(2)[j] + (w->centre[j] - mean) * weight);
     }
 }
 
-ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, ed_activation kind, float slope,
+ED_INLINE void apply_some(const work *w, const ed_item *x, ed_item *y, int64_t j, ed_activation kind, float slope,
                           int lanes)
 {
     ed_vec d = ed_load_some(x + j, lanes) - ed_load_some(w->centre + j, lanes);
@@ -113,7 +113,7 @@ ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, ed
     ed_store_some(y + j, ed_vactivate(kind, slope, t), lanes);
 }
 
-ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, int64_t rows, ed_activation kind)
+ED_INLINE void apply(const layer *a, const work *w, const ed_item *x, ed_item *y, int64_t rows, ed_activation kind)
 {
     for (int64_t i = 0; i < rows; i++, x += a->c, y += a->c) {
         int64_t j = 0;
@@ -133,11 +133,11 @@ static encdiff_status run(const ed_call *call)
         batch_statistics(call, &a, &w);
         if (!call->run || call->run->rank == 0) update_running(call, &a, &w);
     } else {
-        for (int64_t j = 0; j < a.c; j++) w.sums[j] = IN(3)[j], w.sums[a.c + j] = IN(4)[j];
+        for (int64_t j = 0; j < a.c; j++) w.sums[j] = IN_F32(3)[j], w.sums[a.c + j] = IN_F32(4)[j];
     }
     coefficients(call, &a, &w);
-    const float *x = IN(0) + part.first * a.c;
-    float *y = OUT(0) + part.first * a.c;
+    const ed_item *x = IN(0) + part.first * a.c;
+    ed_item *y = OUT(0) + part.first * a.c;
     switch (a.kind) {
 #define CASE(kind)                                                                                                     \
     case kind: apply(&a, &w, x, y, part.last - part.first, kind); break;
@@ -152,7 +152,7 @@ const ed_kernel ED_CPU(batch_norm) = {.prepare = prepare, .run = run, .parts = t
 /* ---------------------------------------------------------------- gradient */
 
 /* Sums of dt and dt u of a strip of columns over a chunk of rows. */
-ED_INLINE void strip_sums(const layer *a, const work *w, const float *x, const float *dy, int64_t rows, int64_t j,
+ED_INLINE void strip_sums(const layer *a, const work *w, const ed_item *x, const ed_item *dy, int64_t rows, int64_t j,
                           int lanes, ed_activation kind)
 {
     ed_vec mean = ed_load_some(w->centre + j, lanes), inverse = ed_load_some(w->inverse + j, lanes);
@@ -168,7 +168,7 @@ ED_INLINE void strip_sums(const layer *a, const work *w, const float *x, const f
     ed_add_lanes(w->sums + a->c + j, product, lanes);
 }
 
-ED_INLINE void all_sums(const layer *a, const work *w, const float *x, const float *dy, ed_activation kind)
+ED_INLINE void all_sums(const layer *a, const work *w, const ed_item *x, const ed_item *dy, ed_activation kind)
 {
     for (int64_t first = 0; first < a->rows; first += ED_CHUNK_ROWS) {
         int64_t rows = ED_MIN(ED_CHUNK_ROWS, a->rows - first), at = first * a->c, j = 0;
@@ -178,7 +178,7 @@ ED_INLINE void all_sums(const layer *a, const work *w, const float *x, const flo
 }
 
 /* dt is computed again, which costs less than to store it, and leaves dx free to be the memory of dy. */
-ED_INLINE void input_some(const work *w, const float *x, const float *dy, float *dx, int64_t j, float slope,
+ED_INLINE void input_some(const work *w, const ed_item *x, const ed_item *dy, ed_item *dx, int64_t j, float slope,
                           ed_activation kind, int lanes)
 {
     ed_vec inverse = ed_load_some(w->inverse + j, lanes), gamma = ed_load_some(w->weight + j, lanes);
@@ -189,7 +189,7 @@ ED_INLINE void input_some(const work *w, const float *x, const float *dy, float 
     ed_store_some(dx + j, d * gamma * inverse, lanes);
 }
 
-ED_INLINE void input_gradient(const layer *a, const work *w, const float *x, const float *dy, float *dx,
+ED_INLINE void input_gradient(const layer *a, const work *w, const ed_item *x, const ed_item *dy, ed_item *dx,
                               ed_activation kind)
 {
     for (int64_t i = 0; i < a->rows; i++, x += a->c, dy += a->c, dx += a->c) {
@@ -203,10 +203,10 @@ static encdiff_status run_grad(const ed_call *call)
 {
     layer a = layer_of(call);
     work w = cut_work(call->scratch, (size_t)a.c);
-    memcpy(w.centre, IN(3), (size_t)a.c * sizeof(float));
-    memcpy(w.inverse, IN(3) + a.c, (size_t)a.c * sizeof(float));
-    memcpy(w.weight, IN(1), (size_t)a.c * sizeof(float));
-    memcpy(w.offset, IN(2), (size_t)a.c * sizeof(float));
+    memcpy(w.centre, IN_F32(3), (size_t)a.c * sizeof(float));
+    memcpy(w.inverse, IN_F32(3) + a.c, (size_t)a.c * sizeof(float));
+    memcpy(w.weight, IN_F32(1), (size_t)a.c * sizeof(float));
+    memcpy(w.offset, IN_F32(2), (size_t)a.c * sizeof(float));
     start_sums(&w, a.rows, a.c);
     switch (a.kind) {
 #define CASE(kind)                                                                                                     \
@@ -215,8 +215,8 @@ static encdiff_status run_grad(const ed_call *call)
 #undef CASE
     }
     for (int64_t j = 0; j < a.c; j++) {
-        if (IN(6)) IN(6)[j] += (float)w.sums[j];
-        if (IN(5)) IN(5)[j] += (float)w.sums[a.c + j];
+        if (IN_F32(6)) IN_F32(6)[j] += (float)w.sums[j];
+        if (IN_F32(5)) IN_F32(5)[j] += (float)w.sums[a.c + j];
     }
     sum_over_ranks(call, &w, a.c);
     for (int64_t j = 0; j < a.c; j++) {

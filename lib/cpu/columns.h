@@ -16,7 +16,7 @@ ED_INLINE void ed_add_lanes(double *total, ed_vec part, int lanes)
     for (int i = 0; i < lanes; i++) total[i] += part[i];
 }
 
-ED_INLINE void ed_strip_moments(const float *x, int64_t stride, int64_t rows, const float *shift, double *sum,
+ED_INLINE void ed_strip_moments(const ed_item *x, int64_t stride, int64_t rows, const float *shift, double *sum,
                                 double *square, int lanes)
 {
     ed_vec s = {0}, q = {0}, centre = ed_load_some(shift, lanes);
@@ -30,11 +30,11 @@ ED_INLINE void ed_strip_moments(const float *x, int64_t stride, int64_t rows, co
 }
 
 /* sum[j] += sum_i (x[i,j] - shift[j]) and square[j] += sum_i (x[i,j] - shift[j])^2. */
-ED_INLINE void ed_column_moments(const float *x, int64_t stride, int64_t rows, int64_t c, const float *shift,
+ED_INLINE void ed_column_moments(const ed_item *x, int64_t stride, int64_t rows, int64_t c, const float *shift,
                                  double *sum, double *square)
 {
     for (int64_t first = 0; first < rows; first += ED_CHUNK_ROWS) {
-        const float *chunk = x + first * stride;
+        const ed_item *chunk = x + first * stride;
         int64_t n = ED_MIN(ED_CHUNK_ROWS, rows - first), j = 0;
         for (; j + ED_LANES <= c; j += ED_LANES)
             ed_strip_moments(chunk + j, stride, n, shift + j, sum + j, square + j, ED_LANES);
@@ -42,7 +42,7 @@ ED_INLINE void ed_column_moments(const float *x, int64_t stride, int64_t rows, i
     }
 }
 
-ED_INLINE void ed_strip_sum(const float *x, int64_t stride, int64_t rows, double *sum, int lanes)
+ED_INLINE void ed_strip_sum(const ed_item *x, int64_t stride, int64_t rows, double *sum, int lanes)
 {
     ed_vec s = {0};
     for (int64_t i = 0; i < rows; i++) s += ed_load_some(x + i * stride, lanes);
@@ -50,7 +50,7 @@ ED_INLINE void ed_strip_sum(const float *x, int64_t stride, int64_t rows, double
 }
 
 /* sum[j] += sum_i x[i,j], rows packed. */
-ED_INLINE void ed_column_sums(const float *x, int64_t rows, int64_t c, double *sum)
+ED_INLINE void ed_column_sums(const ed_item *x, int64_t rows, int64_t c, double *sum)
 {
     for (int64_t first = 0; first < rows; first += ED_CHUNK_ROWS) {
         int64_t n = ED_MIN(ED_CHUNK_ROWS, rows - first), j = 0;
@@ -63,13 +63,13 @@ ED_INLINE void ed_column_sums(const float *x, int64_t rows, int64_t c, double *s
  * Something near the mean of every column, for ed_column_moments: the variance is then right however far the mean is
  * from zero. The mean of at most eight rows spread over the matrix, so that no single outlier decides.
  */
-ED_INLINE void ed_column_shift(const float *x, int64_t stride, int64_t rows, int64_t c, float *shift)
+ED_INLINE void ed_column_shift(const ed_item *x, int64_t stride, int64_t rows, int64_t c, float *shift)
 {
     int64_t samples = ED_MIN(rows, 8);
     for (int64_t j = 0; j < c; j++) shift[j] = 0;
     for (int64_t i = 0; i < samples; i++) {
-        const float *row = x + rows * i / samples * stride;
-        for (int64_t j = 0; j < c; j++) shift[j] += row[j] / (float)samples;
+        const ed_item *row = x + rows * i / samples * stride;
+        for (int64_t j = 0; j < c; j++) shift[j] += ed_get(row + j) / (float)samples;
     }
 }
 

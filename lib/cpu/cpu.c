@@ -58,6 +58,11 @@ enum {
 };
 _Static_assert((int)KERNEL_COUNT == (int)ED_OP_COUNT, "kernels.def names every operator of ops.def once");
 
+/* The kernels for bf16 of every level. */
+#define ED_CPU_BOTH(id, name) extern const ed_kernel ed_cpu_##name##_bf16;
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
+
 #define MEMORY                                                                                                         \
     .version = ED_BACKEND_VERSION, .host_memory = true, .allocate = allocate, .release = release, .upload = upload,    \
     .download = download, .zero = zero, .synchronise = synchronise
@@ -69,15 +74,27 @@ static ed_backend portable = {
     .name = "cpu",
     .adamw = ed_cpu_adamw,
     .sum_squares = ed_cpu_sum_squares,
+    .widen = ed_cpu_widen,
+    .narrow = ed_cpu_narrow,
     .kernels =
         {
 #define ED_CPU_OWN(id, name) [ED_OP_##id] = &ed_cpu_##name,
 #include "cpu/kernels.def"
 #undef ED_CPU_OWN
         },
+    .bf16 =
+        {
+#define ED_CPU_BOTH(id, name) [ED_OP_##id] = &ed_cpu_##name##_bf16,
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
+        },
 };
 
 #if defined(__x86_64__)
+
+#define ED_CPU_BOTH(id, name) extern const ed_kernel ed_cpu_##name##_avx2_bf16, ed_cpu_##name##_avx512_bf16;
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
 
 #define ED_CPU_OWN(id, name) extern const ed_kernel ed_cpu_##name##_avx2, ed_cpu_##name##_avx512;
 #undef ED_CPU_ONEDNN
@@ -92,11 +109,19 @@ static ed_backend avx2 = {
     .name = "cpu",
     .adamw = ed_cpu_adamw_avx2,
     .sum_squares = ed_cpu_sum_squares_avx2,
+    .widen = ed_cpu_widen_avx2,
+    .narrow = ed_cpu_narrow_avx2,
     .kernels =
         {
 #define ED_CPU_OWN(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx2,
 #include "cpu/kernels.def"
 #undef ED_CPU_OWN
+        },
+    .bf16 =
+        {
+#define ED_CPU_BOTH(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx2_bf16,
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
         },
 };
 
@@ -105,11 +130,19 @@ static ed_backend avx512 = {
     .name = "cpu",
     .adamw = ed_cpu_adamw_avx512,
     .sum_squares = ed_cpu_sum_squares_avx512,
+    .widen = ed_cpu_widen_avx512,
+    .narrow = ed_cpu_narrow_avx512,
     .kernels =
         {
 #define ED_CPU_OWN(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx512,
 #include "cpu/kernels.def"
 #undef ED_CPU_OWN
+        },
+    .bf16 =
+        {
+#define ED_CPU_BOTH(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx512_bf16,
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
         },
 };
 

@@ -36,7 +36,9 @@ ed_backend *ed_backend_cpu_at(ed_cpu_level level);
                                         float *p, float *const *parts, int part_count, float *m, float *v,             \
                                         float *ema);                                                                   \
     encdiff_status ed_cpu_sum_squares##suffix(ed_backend *self, ed_env *env, size_t count, float *const *parts,        \
-                                              int part_count, double *out);
+                                              int part_count, double *out);                                            \
+    void ed_cpu_widen##suffix(const uint16_t *from, float *to, size_t count);                                          \
+    void ed_cpu_narrow##suffix(const float *from, uint16_t *to, size_t count);
 ED_CPU_LEVEL()
 ED_CPU_LEVEL(_avx2)
 ED_CPU_LEVEL(_avx512)

@@ -23,10 +23,10 @@ static encdiff_status run(const ed_call *call)
     uint64_t from = (uint64_t)(call->run->first_image * items); /* images of a shard follow one another */
     for (int64_t first = 0; first < count; first += BLOCK) {
         int64_t size = ED_MIN(BLOCK, count - first);
-        const float *x = IN(0) + first;
-        float *y = OUT(0) + first;
+        const ed_item *x = IN(0) + first;
+        ed_item *y = OUT(0) + first;
         ed_fill_uniform(call->run->seed, ED_RANDOM_DROPOUT, step, from + (uint64_t)first, (size_t)size, uniform);
-        ED_VECTORISE for (int64_t i = 0; i < size; i++) y[i] = uniform[i] < rate ? 0 : x[i] * keep;
+        ED_VECTORISE for (int64_t i = 0; i < size; i++) ed_put(y + i, uniform[i] < rate ? 0 : ed_get(x + i) * keep);
     }
     return ENCDIFF_OK;
 }

@@ -74,7 +74,7 @@ static void join_channels(const work *w, int64_t first, int64_t last, int64_t l,
     *variance = ED_MAX(spread * per_group, 0);
 }
 
-static void group_statistics(const layer *a, const work *w, const float *x, float *stats)
+static void group_statistics(const layer *a, const work *w, const ed_item *x, float *stats)
 {
     memset(w->sum, 0, (size_t)a->c * sizeof(double));
     memset(w->square, 0, (size_t)a->c * sizeof(double));
@@ -92,25 +92,26 @@ static void group_statistics(const layer *a, const work *w, const float *x, floa
 }
 
 /* The centre is the mean rounded to f32, so that x - centre is exact near it; what was rounded off joins the offset. */
-static void coefficients(const layer *a, const work *w, const float *gamma, const float *beta, const float *ss)
+static void coefficients(const layer *a, const work *w, const float *gamma, const float *beta, const ed_item *ss)
 {
     for (int64_t j = 0; j < a->c; j++) {
-        double mean = w->sum[j], slope = gamma[j] * w->square[j], offset = beta[j], scale = ss ? 1.0 + ss[j] : 1;
+        double mean = w->sum[j], slope = gamma[j] * w->square[j], offset = beta[j],
+               scale = ss ? 1.0 + ed_get(ss + j) : 1;
         w->centre[j] = (float)mean;
         offset += (w->centre[j] - mean) * slope;
         w->slope[j] = (float)(slope * scale);
-        w->offset[j] = (float)(offset * scale + (ss ? ss[a->stride + j] : 0));
+        w->offset[j] = (float)(offset * scale + (ss ? ed_get(ss + a->stride + j) : 0));
     }
 }
 
-ED_INLINE void apply_some(const work *w, const float *x, float *y, int64_t j, bool silu, int lanes)
+ED_INLINE void apply_some(const work *w, const ed_item *x, ed_item *y, int64_t j, bool silu, int lanes)
 {
     ed_vec d = ed_load_some(x + j, lanes) - ed_load_some(w->centre + j, lanes);
     ed_vec t = d * ed_load_some(w->slope + j, lanes) + ed_load_some(w->offset + j, lanes);
     ed_store_some(y + j, silu ? ed_vsilu(t) : t, lanes);
 }
 
-ED_INLINE void apply(const layer *a, const work *w, const float *x, float *y, bool silu)
+ED_INLINE void apply(const layer *a, const work *w, const ed_item *x, ed_item *y, bool silu)
 {
     for (int64_t i = 0; i < a->l; i++, x += a->stride, y += a->stride) {
         int64_t j = 0;
@@ -129,8 +130,8 @@ static encdiff_status run(const ed_call *call)
     work w = cut_work(call->scratch, (size_t)a.c);
     for (int64_t n = 0; n < a.n && a.groups; n++) {
         int64_t at = n * a.l * all.c + channel;
-        group_statistics(&a, &w, IN(0) + at, OUT(1) + (n * all.groups + part.first) * 2);
-        coefficients(&a, &w, IN(1) + channel, IN(2) + channel, IN(3) ? IN(3) + n * 2 * all.c + channel : NULL);
+        group_statistics(&a, &w, IN(0) + at, OUT_F32(1) + (n * all.groups + part.first) * 2);
+        coefficients(&a, &w, IN_F32(1) + channel, IN_F32(2) + channel, IN(3) ? IN(3) + n * 2 * all.c + channel : NULL);
         if (a.silu)
             apply(&a, &w, IN(0) + at, OUT(0) + at, true);
         else
@@ -170,11 +171,11 @@ static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_
 }
 
 static void grad_coefficients(const layer *a, const grad_work *w, const float *gamma, const float *beta,
-                              const float *ss, const float *stats)
+                              const ed_item *ss, const float *stats)
 {
     int64_t size = a->c / a->groups;
     for (int64_t j = 0; j < a->c; j++) {
-        float scale = ss ? 1 + ss[j] : 1, shift = ss ? ss[a->c + j] : 0;
+        float scale = ss ? 1 + ed_get(ss + j) : 1, shift = ss ? ed_get(ss + a->c + j) : 0;
         w->a[j] = w->b[j] = 0;
         w->mean[j] = stats[2 * (j / size)];
         w->inverse[j] = stats[2 * (j / size) + 1];
@@ -184,8 +185,8 @@ static void grad_coefficients(const layer *a, const grad_work *w, const float *g
 }
 
 /* dt into `dt` and its sums, for a strip of columns that fits a register. dt may be the memory of dy. */
-ED_INLINE void strip_sums(const layer *a, const grad_work *w, const float *x, const float *dy, float *dt, int64_t rows,
-                          int64_t j, int lanes, bool silu)
+ED_INLINE void strip_sums(const layer *a, const grad_work *w, const ed_item *x, const ed_item *dy, ed_item *dt,
+                          int64_t rows, int64_t j, int lanes, bool silu)
 {
     ed_vec mean = ed_load_some(w->mean + j, lanes), inverse = ed_load_some(w->inverse + j, lanes);
     ed_vec slope = ed_load_some(w->slope + j, lanes), offset = ed_load_some(w->offset + j, lanes);
@@ -203,7 +204,8 @@ ED_INLINE void strip_sums(const layer *a, const grad_work *w, const float *x, co
     ed_add_lanes(w->b + j, product, lanes);
 }
 
-ED_INLINE void image_sums(const layer *a, const grad_work *w, const float *x, const float *dy, float *dt, bool silu)
+ED_INLINE void image_sums(const layer *a, const grad_work *w, const ed_item *x, const ed_item *dy, ed_item *dt,
+                          bool silu)
 {
     for (int64_t first = 0; first < a->l; first += ED_CHUNK_ROWS) {
         int64_t rows = ED_MIN(ED_CHUNK_ROWS, a->l - first), at = first * a->c, j = 0;
@@ -213,8 +215,8 @@ ED_INLINE void image_sums(const layer *a, const grad_work *w, const float *x, co
 }
 
 /* The group sums, what the parameters get, and dss (which may be NULL). */
-static void finish_sums(const layer *a, const grad_work *w, const float *gamma, const float *beta, const float *ss,
-                        float *dss)
+static void finish_sums(const layer *a, const grad_work *w, const float *gamma, const float *beta, const ed_item *ss,
+                        ed_item *dss)
 {
     int64_t size = a->c / a->groups;
     for (int64_t g = 0; g < a->groups; g++) {
@@ -229,33 +231,33 @@ static void finish_sums(const layer *a, const grad_work *w, const float *gamma, 
         }
     }
     for (int64_t j = 0; j < a->c; j++) {
-        double scale = ss ? 1.0 + ss[j] : 1;
+        double scale = ss ? 1.0 + ed_get(ss + j) : 1;
         w->total_a[j] += scale * w->a[j];
         w->total_b[j] += scale * w->b[j];
-        if (dss) dss[j] = (float)(gamma[j] * w->b[j] + beta[j] * w->a[j]);
-        if (dss) dss[a->c + j] = (float)w->a[j];
+        if (dss) ed_put(dss + j, (float)(gamma[j] * w->b[j] + beta[j] * w->a[j]));
+        if (dss) ed_put(dss + a->c + j, (float)w->a[j]);
     }
 }
 
 /* dx = (slope dt - k1 - u k2) inverse + r; dt may be the memory of dx. */
-static void input_gradient(const layer *a, const grad_work *w, const float *x, const float *dt, const float *r,
-                           float *dx)
+static void input_gradient(const layer *a, const grad_work *w, const ed_item *x, const ed_item *dt, const ed_item *r,
+                           ed_item *dx)
 {
     const float *restrict mean = w->mean, *restrict inverse = w->inverse, *restrict slope = w->slope;
     const float *restrict k1 = w->k1, *restrict k2 = w->k2;
     for (int64_t i = 0; i < a->l; i++) {
-        const float *xi = x + i * a->c, *di = dt + i * a->c, *ri = r ? r + i * a->c : NULL;
-        float *to = dx + i * a->c;
+        const ed_item *xi = x + i * a->c, *di = dt + i * a->c, *ri = r ? r + i * a->c : NULL;
+        ed_item *to = dx + i * a->c;
         if (r) ED_VECTORISE for (int64_t j = 0; j < a->c; j++)
             {
-                float u = (xi[j] - mean[j]) * inverse[j];
-                to[j] = (slope[j] * di[j] - k1[j] - u * k2[j]) * inverse[j] + ri[j];
+                float u = (ed_get(xi + j) - mean[j]) * inverse[j];
+                ed_put(to + j, (slope[j] * ed_get(di + j) - k1[j] - u * k2[j]) * inverse[j] + ed_get(ri + j));
             }
         else
             ED_VECTORISE for (int64_t j = 0; j < a->c; j++)
             {
-                float u = (xi[j] - mean[j]) * inverse[j];
-                to[j] = (slope[j] * di[j] - k1[j] - u * k2[j]) * inverse[j];
+                float u = (ed_get(xi + j) - mean[j]) * inverse[j];
+                ed_put(to + j, (slope[j] * ed_get(di + j) - k1[j] - u * k2[j]) * inverse[j]);
             }
     }
 }
@@ -264,13 +266,13 @@ static encdiff_status run_grad(const ed_call *call)
 {
     layer a = layer_of(call->graph, call->node);
     grad_work w = cut_grad_work(call->scratch, (size_t)a.c);
-    const float *gamma = IN(1), *beta = IN(2);
+    const float *gamma = IN_F32(1), *beta = IN_F32(2);
     for (int64_t j = 0; j < a.c; j++) w.total_a[j] = w.total_b[j] = 0;
     for (int64_t n = 0; n < a.n; n++) {
         int64_t at = n * a.l * a.c;
-        const float *x = IN(0) + at, *dy = IN(5) + at, *ss = IN(3) ? IN(3) + n * 2 * a.c : NULL;
-        float *dx = OUT(0) + at, *dss = OUT(1) ? OUT(1) + n * 2 * a.c : NULL;
-        grad_coefficients(&a, &w, gamma, beta, ss, IN(4) + n * a.groups * 2);
+        const ed_item *x = IN(0) + at, *dy = IN(5) + at, *ss = IN(3) ? IN(3) + n * 2 * a.c : NULL;
+        ed_item *dx = OUT(0) + at, *dss = OUT(1) ? OUT(1) + n * 2 * a.c : NULL;
+        grad_coefficients(&a, &w, gamma, beta, ss, IN_F32(4) + n * a.groups * 2);
         if (a.silu)
             image_sums(&a, &w, x, dy, dx, true);
         else
@@ -279,8 +281,8 @@ static encdiff_status run_grad(const ed_call *call)
         input_gradient(&a, &w, x, a.silu ? dx : dy, IN(8) ? IN(8) + at : NULL, dx);
     }
     for (int64_t j = 0; j < a.c; j++) {
-        if (IN(6)) IN(6)[j] += (float)w.total_b[j];
-        if (IN(7)) IN(7)[j] += (float)w.total_a[j];
+        if (IN_F32(6)) IN_F32(6)[j] += (float)w.total_b[j];
+        if (IN_F32(7)) IN_F32(7)[j] += (float)w.total_a[j];
     }
     return ENCDIFF_OK;
 }

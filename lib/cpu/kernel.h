@@ -7,7 +7,7 @@
 #include "cpu/vector.h"
 #include "graph/backend.h"
 
-/* The suffix of this level's symbols: empty for the portable one, _avx2, _avx512. Set by the build. */
+/* The suffix of this level's symbols: empty for the portable one, _avx2, _avx512; then _bf16. Set by the build. */
 #ifndef ED_CPU_SUFFIX
 #define ED_CPU_SUFFIX
 #endif
@@ -18,12 +18,26 @@
 #define ED_CPU_OWN(id, name) extern const ed_kernel ED_CPU(name);
 #define ED_CPU_ONEDNN(id, name)
 #include "cpu/kernels.def"
+#define ED_CPU_BOTH(id, name) extern const ed_kernel ED_CPU(name);
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
+void ED_CPU(widen)(const uint16_t *from, float *to, size_t count);
+void ED_CPU(narrow)(const float *from, uint16_t *to, size_t count);
 #undef ED_CPU_OWN
 #undef ED_CPU_ONEDNN
 
-/* The floats of operand i; NULL where it is absent. */
-#define IN(i) ((float *)call->in[i])
-#define OUT(i) ((float *)call->out[i])
+/* A number of an activation. Kernels read and write them with ed_load, ed_get and the like and compute in f32. */
+#ifdef ED_CPU_BF16
+typedef ed_bf16 ed_item;
+#else
+typedef float ed_item;
+#endif
+
+/* Operand i, NULL where it is absent: an activation, and what is f32 always (ed_op_f32_operands). */
+#define IN(i) ((ed_item *)call->in[i])
+#define OUT(i) ((ed_item *)call->out[i])
+#define IN_F32(i) ((float *)call->in[i])
+#define OUT_F32(i) ((float *)call->out[i])
 
 ED_INLINE const ed_shape *ed_in_shape(const ed_call *call, int i)
 {

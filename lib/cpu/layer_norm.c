@@ -6,7 +6,7 @@
  */
 #include "cpu/columns.h"
 
-ED_INLINE float sum_of(const float *x, int64_t c)
+ED_INLINE float sum_of(const ed_item *x, int64_t c)
 {
     ed_vec s0 = {0}, s1 = {0};
     int64_t j = 0;
@@ -20,7 +20,7 @@ ED_INLINE float sum_of(const float *x, int64_t c)
 }
 
 /* Sums of x - mean and of its square over the row. */
-ED_INLINE void moments_about(const float *x, int64_t c, float mean, float *sum, float *square)
+ED_INLINE void moments_about(const ed_item *x, int64_t c, float mean, float *sum, float *square)
 {
     ed_vec s = {0}, q = {0};
     int64_t j = 0;
@@ -32,8 +32,9 @@ ED_INLINE void moments_about(const float *x, int64_t c, float mean, float *sum, 
     *sum = ed_sum_lanes(s);
     *square = ed_sum_lanes(q);
     for (; j < c; j++) {
-        *sum += x[j] - mean;
-        *square += (x[j] - mean) * (x[j] - mean);
+        float d = ed_get(x + j) - mean;
+        *sum += d;
+        *square += d * d;
     }
 }
 
@@ -43,16 +44,18 @@ static encdiff_status run(const ed_call *call)
     int64_t c = ed_shape_last(shape);
     ed_range part = ed_part_of_rows(call);
     float eps = call->node->attr.layer_norm.eps;
-    const float *restrict gamma = IN(1), *restrict beta = IN(2);
+    const float *restrict gamma = IN_F32(1), *restrict beta = IN_F32(2);
     for (int64_t i = part.first; i < part.last; i++) {
-        const float *x = IN(0) + i * c;
-        float *y = OUT(0) + i * c, *stats = OUT(1) + 2 * i;
+        const ed_item *x = IN(0) + i * c;
+        ed_item *y = OUT(0) + i * c;
+        float *stats = OUT_F32(1) + 2 * i;
         float mean = sum_of(x, c) / (float)c, rest, square;
         /* What rounding left in the mean, where it is far from zero. */
         moments_about(x, c, mean, &rest, &square);
         rest /= (float)c;
         float variance = ED_MAX(square / (float)c - rest * rest, 0), inverse = 1 / sqrtf(variance + eps);
-        ED_VECTORISE for (int64_t j = 0; j < c; j++) y[j] = (x[j] - mean - rest) * inverse * gamma[j] + beta[j];
+        ED_VECTORISE for (int64_t j = 0; j < c; j++)
+            ed_put(y + j, (ed_get(x + j) - mean - rest) * inverse * gamma[j] + beta[j]);
         stats[0] = mean + rest;
         stats[1] = inverse;
     }
@@ -100,7 +103,7 @@ static void flush(const sums *s, int64_t c)
 }
 
 /* sum g and sum g u over the row, with the parameters' parts added on the way. */
-ED_INLINE void row_sums(const sums *s, const float *x, const float *dy, const float *gamma, int64_t c, float mean,
+ED_INLINE void row_sums(const sums *s, const ed_item *x, const ed_item *dy, const float *gamma, int64_t c, float mean,
                         float inverse, float out[2])
 {
     ed_vec sum = {0}, product = {0};
@@ -124,27 +127,29 @@ static encdiff_status run_grad(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t rows = ed_shape_rows(shape), c = ed_shape_last(shape);
-    const float *gamma = IN(1);
+    const float *gamma = IN_F32(1);
     sums s = cut_sums(call->scratch, (size_t)c);
     clear(&s, c);
     for (int64_t j = 0; j < c; j++) s.gamma[j] = s.beta[j] = 0;
     for (int64_t i = 0; i < rows; i++) {
-        const float *x = IN(0) + i * c, *dy = IN(3) + i * c, *r = IN(6) ? IN(6) + i * c : NULL;
-        float *dx = OUT(0) + i * c, k[2], mean = IN(2)[2 * i], inverse = IN(2)[2 * i + 1];
+        const ed_item *x = IN(0) + i * c, *dy = IN(3) + i * c, *r = IN(6) ? IN(6) + i * c : NULL;
+        ed_item *dx = OUT(0) + i * c;
+        float k[2], mean = IN_F32(2)[2 * i], inverse = IN_F32(2)[2 * i + 1];
         row_sums(&s, x, dy, gamma, c, mean, inverse, k);
         float k1 = k[0] * inverse, k2 = k[1] * inverse;
         if (r)
             ED_VECTORISE for (int64_t j = 0; j < c; j++)
-                dx[j] = gamma[j] * dy[j] * inverse - k1 - (x[j] - mean) * inverse * k2 + r[j];
+                ed_put(dx + j, gamma[j] * ed_get(dy + j) * inverse - k1 - (ed_get(x + j) - mean) * inverse * k2 +
+                                   ed_get(r + j));
         else
             ED_VECTORISE for (int64_t j = 0; j < c; j++)
-                dx[j] = gamma[j] * dy[j] * inverse - k1 - (x[j] - mean) * inverse * k2;
+                ed_put(dx + j, gamma[j] * ed_get(dy + j) * inverse - k1 - (ed_get(x + j) - mean) * inverse * k2);
         if ((i + 1) % ED_CHUNK_ROWS == 0) flush(&s, c);
     }
     flush(&s, c);
     for (int64_t j = 0; j < c; j++) {
-        if (IN(4)) IN(4)[j] += (float)s.gamma[j];
-        if (IN(5)) IN(5)[j] += (float)s.beta[j];
+        if (IN_F32(4)) IN_F32(4)[j] += (float)s.gamma[j];
+        if (IN_F32(5)) IN_F32(5)[j] += (float)s.beta[j];
     }
     return ENCDIFF_OK;
 }

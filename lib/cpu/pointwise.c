@@ -7,9 +7,9 @@
 static encdiff_status run_add(const ed_call *call)
 {
     ed_range part = ed_part_of_items(call);
-    const float *a = IN(0), *b = IN(1);
-    float *y = OUT(0);
-    ED_VECTORISE for (int64_t i = part.first; i < part.last; i++) y[i] = a[i] + b[i];
+    const ed_item *a = IN(0), *b = IN(1);
+    ed_item *y = OUT(0);
+    ED_VECTORISE for (int64_t i = part.first; i < part.last; i++) ed_put(y + i, ed_get(a + i) + ed_get(b + i));
     return ENCDIFF_OK;
 }
 
@@ -19,9 +19,9 @@ static encdiff_status run_add_vector(const ed_call *call)
     int64_t c = ed_shape_last(shape), l = ed_per_image(shape) / c;
     ed_range part = ed_part_of_rows(call);
     for (int64_t row = part.first; row < part.last; row++) {
-        const float *x = IN(0) + row * c, *e = IN(1) + row / l * c;
-        float *y = OUT(0) + row * c;
-        ED_VECTORISE for (int64_t j = 0; j < c; j++) y[j] = x[j] + e[j];
+        const ed_item *x = IN(0) + row * c, *e = IN(1) + row / l * c;
+        ed_item *y = OUT(0) + row * c;
+        ED_VECTORISE for (int64_t j = 0; j < c; j++) ed_put(y + j, ed_get(x + j) + ed_get(e + j));
     }
     return ENCDIFF_OK;
 }
@@ -42,7 +42,7 @@ static encdiff_status run_sum_positions(const ed_call *call)
     for (int64_t i = 0; i < n; i++) {
         memset(sum, 0, (size_t)c * sizeof *sum);
         ed_column_sums(IN(0) + i * l * c, l, c, sum);
-        for (int64_t j = 0; j < c; j++) OUT(0)[i * c + j] = (float)sum[j];
+        for (int64_t j = 0; j < c; j++) ed_put(OUT(0) + i * c + j, (float)sum[j]);
     }
     return ENCDIFF_OK;
 }
@@ -52,11 +52,11 @@ static encdiff_status run_channel_affine(const ed_call *call)
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t c = ed_shape_last(shape);
     ed_range part = ed_part_of_rows(call);
-    const float *s = IN(1), *t = IN(2);
+    const float *s = IN_F32(1), *t = IN_F32(2);
     for (int64_t i = part.first; i < part.last; i++) {
-        const float *x = IN(0) + i * c;
-        float *y = OUT(0) + i * c;
-        ED_VECTORISE for (int64_t j = 0; j < c; j++) y[j] = x[j] * s[j] + t[j];
+        const ed_item *x = IN(0) + i * c;
+        ed_item *y = OUT(0) + i * c;
+        ED_VECTORISE for (int64_t j = 0; j < c; j++) ed_put(y + j, ed_get(x + j) * s[j] + t[j]);
     }
     return ENCDIFF_OK;
 }
@@ -65,11 +65,11 @@ static encdiff_status run_channel_scale(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t c = ed_shape_last(shape), rows = ed_shape_rows(shape);
-    const float *s = IN(1);
+    const float *s = IN_F32(1);
     for (int64_t i = 0; i < rows; i++) {
-        const float *x = IN(0) + i * c;
-        float *y = OUT(0) + i * c;
-        ED_VECTORISE for (int64_t j = 0; j < c; j++) y[j] = x[j] * s[j];
+        const ed_item *x = IN(0) + i * c;
+        ed_item *y = OUT(0) + i * c;
+        ED_VECTORISE for (int64_t j = 0; j < c; j++) ed_put(y + j, ed_get(x + j) * s[j]);
     }
     return ENCDIFF_OK;
 }
@@ -77,14 +77,14 @@ static encdiff_status run_channel_scale(const ed_call *call)
 static encdiff_status scale_all(const ed_call *call, float alpha)
 {
     ed_range part = ed_part_of_items(call);
-    const float *x = IN(0);
-    float *y = OUT(0);
-    ED_VECTORISE for (int64_t i = part.first; i < part.last; i++) y[i] = alpha * x[i];
+    const ed_item *x = IN(0);
+    ed_item *y = OUT(0);
+    ED_VECTORISE for (int64_t i = part.first; i < part.last; i++) ed_put(y + i, alpha * ed_get(x + i));
     return ENCDIFF_OK;
 }
 
 static encdiff_status run_scale(const ed_call *call) { return scale_all(call, call->node->attr.scale.alpha); }
-static encdiff_status run_scale_by(const ed_call *call) { return scale_all(call, IN(1)[0]); }
+static encdiff_status run_scale_by(const ed_call *call) { return scale_all(call, IN_F32(1)[0]); }
 
 static encdiff_status run_concat(const ed_call *call)
 {
@@ -92,7 +92,7 @@ static encdiff_status run_concat(const ed_call *call)
     int64_t a = ed_shape_last(shape), b = ed_shape_last(ed_in_shape(call, 1));
     ed_range part = ed_part_of_rows(call);
     for (int64_t i = part.first; i < part.last; i++) {
-        float *y = OUT(0) + i * (a + b);
+        ed_item *y = OUT(0) + i * (a + b);
         memcpy(y, IN(0) + i * a, (size_t)a * sizeof *y);
         memcpy(y + a, IN(1) + i * b, (size_t)b * sizeof *y);
     }
@@ -105,7 +105,7 @@ static encdiff_status run_slice(const ed_call *call)
     int64_t c = ed_shape_last(shape), from = call->node->attr.slice.from, size = call->node->attr.slice.to - from;
     ed_range part = ed_part_of_rows(call);
     for (int64_t i = part.first; i < part.last; i++)
-        memcpy(OUT(0) + i * size, IN(0) + i * c + from, (size_t)size * sizeof(float));
+        memcpy(OUT(0) + i * size, IN(0) + i * c + from, (size_t)size * sizeof(ed_item));
     return ENCDIFF_OK;
 }
 

@@ -13,11 +13,11 @@ static encdiff_status run_upsample(const ed_call *call)
     float alpha = call->node->attr.resample.alpha;
     ed_range part = ed_call_range(call, rows, 1);
     for (int64_t i = part.first; i < part.last; i++) {
-        float *y = OUT(0) + i * f * wide;
+        ed_item *y = OUT(0) + i * f * wide;
         for (int64_t p = 0; p < f * w; p++) {
-            const float *restrict from = IN(0) + (i * w + p / f) * c;
-            float *restrict to = y + p * c;
-            for (int64_t j = 0; j < c; j++) to[j] = alpha * from[j];
+            const ed_item *restrict from = IN(0) + (i * w + p / f) * c;
+            ed_item *restrict to = y + p * c;
+            for (int64_t j = 0; j < c; j++) ed_put(to + j, alpha * ed_get(from + j));
         }
         for (int64_t k = 1; k < f; k++) memcpy(y + k * wide, y, (size_t)wide * sizeof *y);
     }
@@ -25,20 +25,21 @@ static encdiff_status run_upsample(const ed_call *call)
 }
 
 /* One pixel of pooling: the sum of the f x f pixels from x on, whose rows are `stride` apart. */
-ED_INLINE void pool_pixel(const float *restrict x, int64_t stride, float *restrict y, int64_t c, int64_t f, float alpha)
+ED_INLINE void pool_pixel(const ed_item *restrict x, int64_t stride, ed_item *restrict y, int64_t c, int64_t f,
+                          float alpha)
 {
-    for (int64_t j = 0; j < c; j++) y[j] = x[j];
-    for (int64_t k = 1; k < f * f; k++) {
-        const float *restrict from = x + k / f * stride + k % f * c;
-        for (int64_t j = 0; j < c; j++) y[j] += from[j];
+    for (int64_t j = 0; j < c; j++) {
+        float sum = ed_get(x + j);
+        for (int64_t k = 1; k < f * f; k++) sum += ed_get(x + k / f * stride + k % f * c + j);
+        ed_put(y + j, sum * alpha);
     }
-    for (int64_t j = 0; j < c; j++) y[j] *= alpha;
 }
 
-ED_INLINE void pool_pixel_2(const float *restrict x, int64_t stride, float *restrict y, int64_t c, float alpha)
+ED_INLINE void pool_pixel_2(const ed_item *restrict x, int64_t stride, ed_item *restrict y, int64_t c, float alpha)
 {
-    const float *restrict below = x + stride;
-    for (int64_t j = 0; j < c; j++) y[j] = (x[j] + x[c + j] + (below[j] + below[c + j])) * alpha;
+    const ed_item *restrict below = x + stride;
+    for (int64_t j = 0; j < c; j++)
+        ed_put(y + j, (ed_get(x + j) + ed_get(x + c + j) + (ed_get(below + j) + ed_get(below + c + j))) * alpha);
 }
 
 static encdiff_status run_pool(const ed_call *call)
@@ -50,8 +51,8 @@ static encdiff_status run_pool(const ed_call *call)
     ed_range part = ed_call_range(call, rows, 1);
     for (int64_t i = part.first; i < part.last; i++)
         for (int64_t p = 0; p < w; p++) {
-            const float *from = IN(0) + i * f * stride + p * f * c;
-            float *to = OUT(0) + (i * w + p) * c;
+            const ed_item *from = IN(0) + i * f * stride + p * f * c;
+            ed_item *to = OUT(0) + (i * w + p) * c;
             if (f == 2)
                 pool_pixel_2(from, stride, to, c, alpha);
             else
@@ -69,27 +70,29 @@ static encdiff_status run_max_pool(const ed_call *call)
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t n = shape->dim[0], h = shape->dim[1], w = shape->dim[2], c = shape->dim[3];
     ed_range part = ed_call_range(call, n * (h / 2), 1);
-    float *restrict y = OUT(0) + part.first * (w / 2) * c;
+    ed_item *restrict y = OUT(0) + part.first * (w / 2) * c;
     for (int64_t i = part.first; i < part.last; i++)
         for (int64_t p = 0; p < w / 2; p++, y += c) {
             int64_t row = i / (h / 2) * h + i % (h / 2) * 2;
-            const float *restrict x = IN(0) + (row * w + 2 * p) * c, *restrict below = x + w * c;
-            for (int64_t j = 0; j < c; j++) y[j] = larger(larger(x[j], x[c + j]), larger(below[j], below[c + j]));
+            const ed_item *restrict x = IN(0) + (row * w + 2 * p) * c, *restrict below = x + w * c;
+            for (int64_t j = 0; j < c; j++)
+                ed_put(y + j, larger(larger(ed_get(x + j), ed_get(x + c + j)),
+                                     larger(ed_get(below + j), ed_get(below + c + j))));
         }
     return ENCDIFF_OK;
 }
 
 /* The first of the window, in the order of memory, that equals the maximum gets the gradient. */
-ED_INLINE void max_pool_grad_pixel(const float *restrict x, const float *restrict y, const float *restrict dy,
-                                   float *restrict dx, int64_t stride, int64_t c)
+ED_INLINE void max_pool_grad_pixel(const ed_item *restrict x, const ed_item *restrict y, const ed_item *restrict dy,
+                                   ed_item *restrict dx, int64_t stride, int64_t c)
 {
     const int64_t at[4] = {0, c, stride, stride + c};
     for (int64_t j = 0; j < c; j++) {
-        float left = dy[j];
+        float left = ed_get(dy + j);
         for (int k = 0; k < 4; k++) {
-            float given = x[at[k] + j] == y[j] ? left : 0;
-            dx[at[k] + j] = given;
-            left = x[at[k] + j] == y[j] ? 0 : left;
+            bool here = ed_get(x + at[k] + j) == ed_get(y + j);
+            ed_put(dx + at[k] + j, here ? left : 0);
+            left = here ? 0 : left;
         }
     }
 }
@@ -98,7 +101,7 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t n = shape->dim[0], h = shape->dim[1], w = shape->dim[2], c = shape->dim[3], pixel = 0;
-    if (h % 2 || w % 2) memset(OUT(0), 0, (size_t)(n * h * w * c) * sizeof(float)); /* what the windows leave out */
+    if (h % 2 || w % 2) memset(OUT(0), 0, (size_t)(n * h * w * c) * sizeof(ed_item)); /* what the windows leave out */
     for (int64_t i = 0; i < n; i++)
         for (int64_t row = 0; row < h / 2; row++)
             for (int64_t p = 0; p < w / 2; p++, pixel++) {

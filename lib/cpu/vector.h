@@ -43,17 +43,67 @@
 typedef float ed_vec __attribute__((vector_size(4 * ED_LANES)));
 typedef int32_t ed_ivec __attribute__((vector_size(4 * ED_LANES)));
 
-ED_INLINE ed_vec ed_load(const float *p)
+ED_INLINE ed_vec ed_load_f32(const float *p)
 {
     ed_vec v;
     memcpy(&v, p, sizeof v);
     return v;
 }
 
-ED_INLINE void ed_store(float *p, ed_vec v) { memcpy(p, &v, sizeof v); }
+ED_INLINE void ed_store_f32(float *p, ed_vec v) { memcpy(p, &v, sizeof v); }
+
+/* The upper half of a float. A struct, so that nobody computes with the bits. */
+typedef struct ed_bf16 {
+    uint16_t bits;
+} ed_bf16;
+
+typedef uint16_t ed_hvec __attribute__((vector_size(2 * ED_LANES)));
+typedef uint32_t ed_uvec __attribute__((vector_size(4 * ED_LANES)));
+
+ED_INLINE ed_vec ed_load_bf16(const ed_bf16 *p)
+{
+    ed_hvec half;
+    memcpy(&half, p, sizeof half);
+    return (ed_vec)(__builtin_convertvector(half, ed_uvec) << 16);
+}
+
+/* Rounds to nearest, ties to even; NaN stays NaN. */
+ED_INLINE void ed_store_bf16(ed_bf16 *p, ed_vec v)
+{
+    ed_uvec bits = (ed_uvec)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    ed_uvec number = (ed_uvec)(v == v);
+    ed_hvec half = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), ed_hvec);
+    memcpy(p, &half, sizeof half);
+}
+
+ED_INLINE float ed_get_f32(const float *p) { return *p; }
+ED_INLINE void ed_put_f32(float *p, float x) { *p = x; }
+
+ED_INLINE float ed_get_bf16(const ed_bf16 *p)
+{
+    uint32_t bits = (uint32_t)p->bits << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+ED_INLINE void ed_put_bf16(ed_bf16 *p, float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    p->bits = (uint16_t)(x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fc0);
+}
+
+/* One source serves both: vectors and single numbers from and to memory of either type. */
+#define ed_load(p) _Generic(*(p), float : ed_load_f32, ed_bf16 : ed_load_bf16)(p)
+#define ed_store(p, v) _Generic(*(p), float : ed_store_f32, ed_bf16 : ed_store_bf16)(p, v)
+#define ed_load_some(p, lanes) _Generic(*(p), float : ed_load_some_f32, ed_bf16 : ed_load_some_bf16)(p, lanes)
+#define ed_store_some(p, v, lanes) _Generic(*(p), float : ed_store_some_f32, ed_bf16 : ed_store_some_bf16)(p, v, lanes)
+#define ed_get(p) _Generic(*(p), float : ed_get_f32, ed_bf16 : ed_get_bf16)(p)
+#define ed_put(p, x) _Generic(*(p), float : ed_put_f32, ed_bf16 : ed_put_bf16)(p, x)
 
 /* The first `lanes` lanes, the others zero. */
-ED_INLINE ed_vec ed_load_some(const float *p, int lanes)
+ED_INLINE ed_vec ed_load_some_f32(const float *p, int lanes)
 {
     if (lanes == ED_LANES) return ed_load(p);
     float copy[ED_LANES] = {0};
@@ -61,13 +111,32 @@ ED_INLINE ed_vec ed_load_some(const float *p, int lanes)
     return ed_load(copy);
 }
 
-ED_INLINE void ed_store_some(float *p, ed_vec v, int lanes)
+ED_INLINE void ed_store_some_f32(float *p, ed_vec v, int lanes)
 {
     if (lanes == ED_LANES) {
         ed_store(p, v);
         return;
     }
     float copy[ED_LANES];
+    ed_store(copy, v);
+    for (int i = 0; i < lanes; i++) p[i] = copy[i];
+}
+
+ED_INLINE ed_vec ed_load_some_bf16(const ed_bf16 *p, int lanes)
+{
+    if (lanes == ED_LANES) return ed_load(p);
+    ed_bf16 copy[ED_LANES] = {{0}};
+    for (int i = 0; i < lanes; i++) copy[i] = p[i];
+    return ed_load(copy);
+}
+
+ED_INLINE void ed_store_some_bf16(ed_bf16 *p, ed_vec v, int lanes)
+{
+    if (lanes == ED_LANES) {
+        ed_store(p, v);
+        return;
+    }
+    ed_bf16 copy[ED_LANES];
     ed_store(copy, v);
     for (int i = 0; i < lanes; i++) p[i] = copy[i];
 }

@@ -183,8 +183,8 @@ static void products_of_panels(const plan *p, const work *s, kernel_function mak
 
 /* ---------------------------------------------------------------- outputs: Y = A^T M A + b + r */
 
-ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias, const float *const residual[4],
-                            float *const pixels[4], int64_t j, int lanes)
+ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias, const ed_item *const residual[4],
+                            ed_item *const pixels[4], int64_t j, int lanes)
 {
     ed_vec t[2][4];
     for (int k = 0; k < 4; k++) {
@@ -204,20 +204,20 @@ ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias,
 }
 
 /* b and r may be NULL. */
-static void output_tiles(const plan *p, const work *s, int64_t first, int64_t count, const float *b, const float *r,
-                         float *y)
+static void output_tiles(const plan *p, const work *s, int64_t first, int64_t count, const float *b, const ed_item *r,
+                         ed_item *y)
 {
     const int64_t c = p->out;
     const float *bias = b ? b : s->outside, *from = s->outputs;
     ed_tile_at at = ed_tile_number(&p->g, first);
     for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g, &at), from += p->columns) {
-        float *pixels[4];
-        const float *residual[4];
+        ed_item *pixels[4];
+        const ed_item *residual[4];
         int64_t offset[4], j = 0;
         ed_tile_pixels(&p->g, &at, p->pitch, 2, 0, offset);
         for (int k = 0; k < 4; k++) {
-            pixels[k] = offset[k] < 0 ? s->dump : y + offset[k];
-            residual[k] = offset[k] < 0 || !r ? s->outside : r + offset[k];
+            pixels[k] = offset[k] < 0 ? (ed_item *)s->dump : y + offset[k];
+            residual[k] = offset[k] < 0 || !r ? (const ed_item *)s->outside : r + offset[k];
         }
         for (; j + ED_LANES <= c; j += ED_LANES)
             output_lanes(from, p->output_plane, bias, residual, pixels, j, ED_LANES);
@@ -227,8 +227,8 @@ static void output_tiles(const plan *p, const work *s, int64_t first, int64_t co
 
 /* ---------------------------------------------------------------- both convolutions */
 
-static void convolve(const plan *p, const work *s, kernel_function make, const float *x, const float *w, const float *b,
-                     const float *r, float *y)
+static void convolve(const plan *p, const work *s, kernel_function make, const ed_item *x, const float *w,
+                     const float *b, const ed_item *r, ed_item *y)
 {
     memset(s->outside, 0, (size_t)ED_MAX(p->in, p->out) * sizeof(float));
     if (p->blocks > 1)
@@ -236,7 +236,7 @@ static void convolve(const plan *p, const work *s, kernel_function make, const f
             make(p, w, j, s->kernels + j / ED_PRODUCT_COLUMNS * p->panel);
     for (int64_t first = 0; first < p->g.tiles; first += p->block) {
         int64_t count = ED_MIN(p->block, p->g.tiles - first), rows = ed_whole(count, 2);
-        ed_input_tiles(&p->g, p->in, x, s->outside, first, count, s->inputs, p->in, p->input_plane);
+        ed_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in, p->input_plane);
         for (int q = 0; q < ED_PLANES; q++)
             memset(s->inputs + q * p->input_plane + count * p->in, 0, (size_t)((rows - count) * p->in) * sizeof(float));
         if (p->blocks > 1)
@@ -287,7 +287,7 @@ static encdiff_status run(const ed_call *call)
     int64_t first = take_part(call, &p);
     if (p.out == 0) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
-    convolve(&p, &s, forward_panel, IN(0), IN(1) + first * 9 * p.in, IN(2) ? IN(2) + first : NULL,
+    convolve(&p, &s, forward_panel, IN(0), IN_F32(1) + first * 9 * p.in, IN_F32(2) ? IN_F32(2) + first : NULL,
              IN(3) ? IN(3) + first : NULL, OUT(0) + first);
     return ENCDIFF_OK;
 }
@@ -306,7 +306,8 @@ static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_
                                    void **state)
 {
     plan p;
-    if (!backward_plan(graph, node, &p)) return ed_onednn_conv2d_grad_input.prepare(env, graph, node, scratch, state);
+    if (!backward_plan(graph, node, &p))
+        return ed_other_prepare(&ed_onednn_conv2d_grad_input, env, graph, node, scratch, state);
     *scratch = work_size(&p);
     return ENCDIFF_OK;
 }
@@ -315,13 +316,13 @@ static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_
 static encdiff_status run_grad(const ed_call *call)
 {
     plan p;
-    if (!backward_plan(call->graph, call->node, &p)) return ed_onednn_conv2d_grad_input.run(call);
+    if (!backward_plan(call->graph, call->node, &p)) return ed_other_run(&ed_onednn_conv2d_grad_input, call);
     work s = cut(&p, call->scratch);
-    convolve(&p, &s, backward_panel, IN(0), IN(1), NULL, NULL, OUT(0));
+    convolve(&p, &s, backward_panel, IN(0), IN_F32(1), NULL, NULL, OUT(0));
     return ENCDIFF_OK;
 }
 
-static void release_grad(ed_env *env, void *state) { ed_onednn_conv2d_grad_input.release(env, state); }
+static void release_grad(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d_grad_input, env, state); }
 
 const ed_kernel ED_CPU(conv2d) = {
     .prepare = prepare, .run = run, .release = release, .parts = true, .part_scratch = part_scratch};

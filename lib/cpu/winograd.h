@@ -24,6 +24,7 @@
 #define ED_CPU_WINOGRAD_H
 
 #include "cpu/kernel.h"
+#include "graph/widen.h"
 
 extern const ed_kernel ED_CPU(conv2d_strided);
 
@@ -102,6 +103,63 @@ ED_INLINE bool ed_winograd_suits(const ed_graph *graph, const ed_node *node, ed_
     return plain && wd[1] == 3 && wd[2] == 3 && g->c >= 32 && g->o >= 32 && g->h >= 4 && g->w >= 4 && g->tiles >= 16;
 }
 
+/*
+ * What does not suit goes to a kernel of lib/cpu/onednn, which computes in f32; in bf16 on copies, where one part does
+ * the work of all.
+ */
+#ifdef ED_CPU_BF16
+
+ED_INLINE ed_widening ed_other(const ed_kernel *kernel) { return (ed_widening){kernel, ED_CPU(widen), ED_CPU(narrow)}; }
+
+ED_INLINE encdiff_status ed_other_prepare(const ed_kernel *kernel, ed_env *env, const ed_graph *graph,
+                                          const ed_node *node, size_t *scratch, void **state)
+{
+    ed_widening how = ed_other(kernel);
+    return ed_widened_create(env, &how, graph, node, scratch, state);
+}
+
+ED_INLINE size_t ed_other_part_scratch(const ed_kernel *kernel, const ed_graph *graph, const ed_node *node, int parts)
+{
+    (void)parts;
+    ed_widening how = ed_other(kernel);
+    return ed_widened_scratch(&how, graph, node);
+}
+
+ED_INLINE encdiff_status ed_other_run(const ed_kernel *kernel, const ed_call *call)
+{
+    ed_widening how = ed_other(kernel);
+    if (call->state) return ed_widened.run(call);
+    return call->part == 0 ? ed_widened_run(&how, call) : ENCDIFF_OK;
+}
+
+ED_INLINE void ed_other_release(const ed_kernel *kernel, ed_env *env, void *state)
+{
+    (void)kernel;
+    ed_widened.release(env, state);
+}
+
+#else
+
+ED_INLINE encdiff_status ed_other_prepare(const ed_kernel *kernel, ed_env *env, const ed_graph *graph,
+                                          const ed_node *node, size_t *scratch, void **state)
+{
+    return kernel->prepare(env, graph, node, scratch, state);
+}
+
+ED_INLINE size_t ed_other_part_scratch(const ed_kernel *kernel, const ed_graph *graph, const ed_node *node, int parts)
+{
+    return kernel->part_scratch(graph, node, parts);
+}
+
+ED_INLINE encdiff_status ed_other_run(const ed_kernel *kernel, const ed_call *call) { return kernel->run(call); }
+
+ED_INLINE void ed_other_release(const ed_kernel *kernel, ed_env *env, void *state)
+{
+    if (kernel->release) kernel->release(env, state);
+}
+
+#endif
+
 /* A tile of the batch: its outputs begin at pixel (2 y, 2 x), its inputs one before. */
 typedef struct ed_tile_at {
     int64_t image, y, x;
@@ -137,7 +195,7 @@ ED_INLINE void ed_tile_pixels(const ed_winograd *g, const ed_tile_at *at, int64_
 /* ---------------------------------------------------------------- the transform of the inputs */
 
 /* to[plane] = B^T d B at channels j .. j+lanes-1; pixels[] are the tile's 16 inputs. */
-ED_INLINE void ed_input_lanes(const float *const pixels[16], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void ed_input_lanes(const ed_item *const pixels[16], int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec t[4][4];
     for (int k = 0; k < 4; k++) {
@@ -157,12 +215,12 @@ ED_INLINE void ed_input_lanes(const float *const pixels[16], int64_t j, float *t
 }
 
 /* Tiles first .. first+count-1 of images with c channels to rows of 16 planes, `pitch` floats apart. */
-ED_INLINE void ed_input_tiles(const ed_winograd *g, int64_t c, const float *images, const float *zeros, int64_t first,
-                              int64_t count, float *to, int64_t pitch, int64_t plane)
+ED_INLINE void ed_input_tiles(const ed_winograd *g, int64_t c, const ed_item *images, const ed_item *zeros,
+                              int64_t first, int64_t count, float *to, int64_t pitch, int64_t plane)
 {
     ed_tile_at at = ed_tile_number(g, first);
     for (int64_t t = 0; t < count; t++, ed_tile_next(g, &at), to += pitch) {
-        const float *pixels[16];
+        const ed_item *pixels[16];
         int64_t offset[16], j = 0;
         ed_tile_pixels(g, &at, c, 4, 1, offset);
         for (int k = 0; k < 16; k++) pixels[k] = offset[k] < 0 ? zeros : images + offset[k];

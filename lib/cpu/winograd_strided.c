@@ -155,7 +155,7 @@ static inline void tile_next(const plan *p, tile *at)
 }
 
 /* B^T d B at channels j .. j+lanes-1. */
-ED_INLINE void input_lanes(const float *const pixels[9], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void input_lanes(const ed_item *const pixels[9], int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec t[3][3];
     for (int k = 0; k < 3; k++) {
@@ -173,26 +173,26 @@ ED_INLINE void input_lanes(const float *const pixels[9], int64_t j, float *to, i
 }
 
 /* The 3x3 pixels of a phase that a tile reads. */
-static inline void phase_pixels(const plan *p, const work *s, const tile *at, int phase, const float *x,
-                                const float *pixels[9])
+static inline void phase_pixels(const plan *p, const work *s, const tile *at, int phase, const ed_item *x,
+                                const ed_item *pixels[9])
 {
     for (int i = 0; i < 3; i++) {
         int64_t row = 4 * at->y + 2 * i - 1 + phase / 2;
-        const float *line = x + (at->image * p->h + row) * p->w * p->c;
+        const ed_item *line = x + (at->image * p->h + row) * p->w * p->c;
         for (int k = 0; k < 3; k++) {
             int64_t column = 4 * at->x + 2 * k - 1 + phase % 2;
             bool inside = row >= 0 && row < p->h && column >= 0 && column < p->w;
-            pixels[3 * i + k] = inside ? line + column * p->c : s->outside;
+            pixels[3 * i + k] = inside ? line + column * p->c : (const ed_item *)s->outside;
         }
     }
 }
 
-static void input_tiles(const plan *p, const work *s, int phase, int64_t first, int64_t count, const float *x)
+static void input_tiles(const plan *p, const work *s, int phase, int64_t first, int64_t count, const ed_item *x)
 {
     float *to = s->inputs;
     tile at = tile_number(p, first);
     for (int64_t t = 0; t < count; t++, tile_next(p, &at), to += p->c) {
-        const float *pixels[9];
+        const ed_item *pixels[9];
         int64_t j = 0;
         phase_pixels(p, s, &at, phase, x, pixels);
         for (; j + ED_LANES <= p->c; j += ED_LANES) input_lanes(pixels, j, to, p->input_plane, ED_LANES);
@@ -204,8 +204,8 @@ static void input_tiles(const plan *p, const work *s, int phase, int64_t first, 
 }
 
 /* A^T M A + b + r at channels j .. */
-ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias, const float *const residual[4],
-                            float *const pixels[4], int64_t j, int lanes)
+ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias, const ed_item *const residual[4],
+                            ed_item *const pixels[4], int64_t j, int lanes)
 {
     ed_vec t[2][3], b = ed_load_some(bias + j, lanes);
     for (int k = 0; k < 3; k++) {
@@ -221,21 +221,21 @@ ED_INLINE void output_lanes(const float *from, int64_t plane, const float *bias,
 }
 
 /* b and r may be NULL; they and y begin at the part's first channel. */
-static void output_tiles(const plan *p, const work *s, int64_t first, int64_t count, const float *b, const float *r,
-                         float *y)
+static void output_tiles(const plan *p, const work *s, int64_t first, int64_t count, const float *b, const ed_item *r,
+                         ed_item *y)
 {
     const float *from = s->outputs;
     tile at = tile_number(p, first);
     for (int64_t t = 0; t < count; t++, tile_next(p, &at), from += p->columns) {
-        float *pixels[4];
-        const float *residual[4];
+        ed_item *pixels[4];
+        const ed_item *residual[4];
         int64_t j = 0;
         for (int i = 0; i < 4; i++) {
             int64_t row = 2 * at.y + i / 2, column = 2 * at.x + i % 2;
             int64_t offset = ((at.image * p->oh + row) * p->ow + column) * p->o;
             bool inside = row < p->oh && column < p->ow;
-            pixels[i] = inside ? y + offset : s->dump;
-            residual[i] = inside && r ? r + offset : s->outside;
+            pixels[i] = inside ? y + offset : (ed_item *)s->dump;
+            residual[i] = inside && r ? r + offset : (const ed_item *)s->outside;
         }
         for (; j + ED_LANES <= p->out; j += ED_LANES)
             output_lanes(from, p->output_plane, b ? b : s->outside, residual, pixels, j, ED_LANES);
@@ -260,7 +260,7 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
 {
     plan p;
     size_t count[5];
-    if (!make_plan(graph, node, &p)) return ed_onednn_conv2d.prepare(env, graph, node, scratch, state);
+    if (!make_plan(graph, node, &p)) return ed_other_prepare(&ed_onednn_conv2d, env, graph, node, scratch, state);
     *scratch = sizes(&p, count);
     return ENCDIFF_OK;
 }
@@ -269,33 +269,33 @@ static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts
 {
     plan p;
     size_t count[5];
-    return make_plan(graph, node, &p) ? sizes(&p, count) : ed_onednn_conv2d.part_scratch(graph, node, parts);
+    return make_plan(graph, node, &p) ? sizes(&p, count) : ed_other_part_scratch(&ed_onednn_conv2d, graph, node, parts);
 }
 
 /* x w b? r? -> y; a part is some of the output channels */
 static encdiff_status run(const ed_call *call)
 {
     plan p;
-    if (!make_plan(call->graph, call->node, &p)) return ed_onednn_conv2d.run(call);
+    if (!make_plan(call->graph, call->node, &p)) return ed_other_run(&ed_onednn_conv2d, call);
     ed_range part = ed_call_range(call, p.o, ED_PRODUCT_COLUMNS);
     if (part.first == part.last) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
     lay_out(&p, part.last - part.first);
     memset(s.outside, 0, (size_t)ED_MAX(p.c, p.o) * sizeof(float));
-    make_panels(&p, IN(1) + part.first * TAPS * p.c, s.kernels);
+    make_panels(&p, IN_F32(1) + part.first * TAPS * p.c, s.kernels);
     for (int64_t first = 0; first < p.tiles; first += p.block) {
         int64_t count = ED_MIN(p.block, p.tiles - first);
         for (int b = 0; b < PHASES; b++) {
             input_tiles(&p, &s, b, first, count, IN(0));
             products(&p, &s, b, ed_whole(count, 2));
         }
-        output_tiles(&p, &s, first, count, IN(2) ? IN(2) + part.first : NULL, IN(3) ? IN(3) + part.first : NULL,
+        output_tiles(&p, &s, first, count, IN_F32(2) ? IN_F32(2) + part.first : NULL, IN(3) ? IN(3) + part.first : NULL,
                      OUT(0) + part.first);
     }
     return ENCDIFF_OK;
 }
 
-static void release(ed_env *env, void *state) { ed_onednn_conv2d.release(env, state); }
+static void release(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d, env, state); }
 
 const ed_kernel ED_CPU(conv2d_strided) = {
     .prepare = prepare, .run = run, .release = release, .parts = true, .part_scratch = part_scratch};

@@ -83,7 +83,7 @@ static work cut(const plan *p, char *scratch)
 
 /* ---------------------------------------------------------------- A dY A^T */
 
-ED_INLINE void grad_lanes(const float *const pixels[4], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void grad_lanes(const ed_item *const pixels[4], int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec t[4][2];
     for (int k = 0; k < 2; k++) {
@@ -101,16 +101,16 @@ ED_INLINE void grad_lanes(const float *const pixels[4], int64_t j, float *to, in
     }
 }
 
-static void grad_tiles(const plan *p, const work *s, const float *dy, int64_t first, int64_t count)
+static void grad_tiles(const plan *p, const work *s, const ed_item *dy, int64_t first, int64_t count)
 {
     const int64_t c = p->g.o;
     float *to = s->grads;
     ed_tile_at at = ed_tile_number(&p->g, first);
     for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g, &at), to += p->grad_pitch) {
-        const float *pixels[4];
+        const ed_item *pixels[4];
         int64_t offset[4], j = 0;
         ed_tile_pixels(&p->g, &at, c, 2, 0, offset);
-        for (int k = 0; k < 4; k++) pixels[k] = offset[k] < 0 ? s->outside : dy + offset[k];
+        for (int k = 0; k < 4; k++) pixels[k] = offset[k] < 0 ? (const ed_item *)s->outside : dy + offset[k];
         for (; j + ED_LANES <= c; j += ED_LANES) grad_lanes(pixels, j, to, p->grad_plane, ED_LANES);
         if (j < c) grad_lanes(pixels, j, to, p->grad_plane, (int)(c - j));
     }
@@ -190,7 +190,7 @@ static void add_block(const plan *p, const work *s, int64_t tiles, float *dw)
     }
 }
 
-static void add_bias(const plan *p, const work *s, const float *dy, float *db)
+static void add_bias(const plan *p, const work *s, const ed_item *dy, float *db)
 {
     memset(s->bias, 0, (size_t)p->g.o * sizeof *s->bias);
     ed_column_sums(dy, p->g.n * p->g.h * p->g.w, p->g.o, s->bias);
@@ -200,7 +200,8 @@ static void add_bias(const plan *p, const work *s, const float *dy, float *db)
 static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state)
 {
     plan p;
-    if (!make_plan(graph, node, &p)) return ed_onednn_conv2d_grad_weight.prepare(env, graph, node, scratch, state);
+    if (!make_plan(graph, node, &p))
+        return ed_other_prepare(&ed_onednn_conv2d_grad_weight, env, graph, node, scratch, state);
     *scratch = work_size(&p);
     return ENCDIFF_OK;
 }
@@ -209,16 +210,19 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
 static encdiff_status run(const ed_call *call)
 {
     plan p;
-    if (!make_plan(call->graph, call->node, &p)) return ed_onednn_conv2d_grad_weight.run(call);
+    if (!make_plan(call->graph, call->node, &p)) return ed_other_run(&ed_onednn_conv2d_grad_weight, call);
     work s = cut(&p, call->scratch);
-    if (call->in[3]) add_bias(&p, &s, IN(1), IN(3));
+    if (call->in[3]) add_bias(&p, &s, IN(1), IN_F32(3));
     for (int64_t first = 0; first < p.g.tiles; first += p.block) {
         int64_t count = ED_MIN(p.block, p.g.tiles - first);
-        ed_input_tiles(&p.g, p.g.c, IN(0), s.outside, first, count, s.inputs, p.input_pitch, p.input_plane);
+        ed_input_tiles(&p.g, p.g.c, IN(0), (const ed_item *)s.outside, first, count, s.inputs, p.input_pitch,
+                       p.input_plane);
         grad_tiles(&p, &s, IN(1), first, count);
-        add_block(&p, &s, count, IN(2));
+        add_block(&p, &s, count, IN_F32(2));
     }
     return ENCDIFF_OK;
 }
 
-const ed_kernel ED_CPU(conv2d_grad_weight) = {.prepare = prepare, .run = run};
+static void release(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d_grad_weight, env, state); }
+
+const ed_kernel ED_CPU(conv2d_grad_weight) = {.prepare = prepare, .run = run, .release = release};

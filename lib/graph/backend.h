@@ -68,12 +68,16 @@ struct ed_backend {
     const char *name;
     bool host_memory;                                               /* its memory can be read and written directly */
     const ed_kernel *kernels[ED_OP_COUNT];                          /* NULL where the backend lacks the operator */
+    const ed_kernel *bf16[ED_OP_COUNT];                             /* for bf16 activations; NULL: see widen.h */
     void *(*allocate)(ed_backend *self, ed_env *env, size_t bytes); /* zeroed */
     void (*release)(ed_backend *self, ed_env *env, void *pointer);
     encdiff_status (*upload)(ed_backend *self, ed_env *env, void *to, const void *host, size_t bytes);
     encdiff_status (*download)(ed_backend *self, ed_env *env, void *host, const void *from, size_t bytes);
     encdiff_status (*zero)(ed_backend *self, ed_env *env, void *pointer, size_t bytes);
     encdiff_status (*synchronise)(ed_backend *self, ed_env *env);
+    /* bf16 to f32, and rounded back to nearest even. Where host_memory is. */
+    void (*widen)(const uint16_t *from, float *to, size_t count);
+    void (*narrow)(const float *from, uint16_t *to, size_t count);
     /* p, m, v, ema of count floats; g is the sum over `parts` gradient buffers, added in their order. */
     encdiff_status (*adamw)(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count, float *p,
                             float *const *parts, int part_count, float *m, float *v, float *ema);

@@ -158,10 +158,22 @@ ed_value ed_adaptive_weight(ed_graph *graph, ed_value a, ed_value b, ed_value fa
     return NODE(ADAPTIVE_WEIGHT, NULL, NULL, a, b, factor);
 }
 
-ed_value ed_zeros(ed_graph *graph, ed_shape shape)
+ed_value ed_zeros(ed_graph *graph, ed_shape shape, ed_type type)
 {
-    return ed_graph_node(graph, ED_OP_ZEROS, NULL, NULL, &shape, NULL);
+    ed_attributes attr = {.typed = {type}};
+    return ed_graph_node(graph, ED_OP_ZEROS, NULL, &attr, &shape, NULL);
 }
+
+ed_value ed_convert(ed_graph *graph, ed_value x, ed_type type)
+{
+    if (x == ED_NONE || ed_graph_value(graph, x)->type == type) return x;
+    ed_attributes attr = {.typed = {type}};
+    return NODE(CONVERT, &attr, NULL, x);
+}
+
+ed_value ed_to_compute(ed_graph *graph, ed_value x) { return ed_convert(graph, x, graph->compute); }
+
+ed_value ed_to_f32(ed_graph *graph, ed_value x) { return ed_convert(graph, x, ED_F32); }
 
 ed_value ed_reshape(ed_graph *graph, ed_value x, ed_shape shape) { return NODE(RESHAPE, NULL, &shape, x); }
 

@@ -45,7 +45,12 @@ void ed_gaussian_sample(ed_graph *graph, ed_value moments, ed_value noise, ed_va
 ed_value ed_lpips_distance(ed_graph *graph, ed_value x, ed_value y, ed_value w);
 ed_value ed_dropout(ed_graph *graph, ed_value x, float rate, int stream);
 ed_value ed_adaptive_weight(ed_graph *graph, ed_value a, ed_value b, ed_value factor);
-ed_value ed_zeros(ed_graph *graph, ed_shape shape);
+ed_value ed_zeros(ed_graph *graph, ed_shape shape, ed_type type);
+/* x itself where it has the type. */
+ed_value ed_convert(ed_graph *graph, ed_value x, ed_type type);
+/* Into and out of a network: to the type that the graph computes with, and to f32. */
+ed_value ed_to_compute(ed_graph *graph, ed_value x);
+ed_value ed_to_f32(ed_graph *graph, ed_value x);
 ed_value ed_reshape(ed_graph *graph, ed_value x, ed_shape shape);
 
 /* For gradient rules and the adaptive weight. */

@@ -104,7 +104,7 @@ ed_value ed_graph_node(ed_graph *graph, ed_op op, const ed_value *in, const ed_a
     if (attr) node.attr = *attr;
 
     ed_shape shapes[ED_MAX_OUTPUTS];
-    ed_type types[ED_MAX_OUTPUTS] = {ED_F32, ED_F32, ED_F32};
+    ed_type types[ED_MAX_OUTPUTS];
     for (int i = 0; i < ED_MAX_OUTPUTS; i++) shapes[i].rank = -1; /* absent, unless the rule sets it */
     graph->status = ed_op_infer(graph, &node, shape, shapes, types);
     if (graph->status == ENCDIFF_OK)
@@ -113,13 +113,14 @@ ed_value ed_graph_node(ed_graph *graph, ed_op op, const ed_value *in, const ed_a
     for (int i = 0; i < info->outputs && graph->status == ENCDIFF_OK; i++) {
         if (shapes[i].rank < 0) continue;
         ed_value root = op == ED_OP_RESHAPE ? graph->values[node.in[0]].root : ED_NONE;
-        node.out[i] = add_value(graph, &(ed_value_info){.shape = shapes[i],
-                                                        .type = types[i],
-                                                        .storage = ED_TEMP,
-                                                        .needs_grad = needs_grad && types[i] == ED_F32,
-                                                        .root = root,
-                                                        .node = (int)graph->node_count,
-                                                        .name = info->name});
+        node.out[i] = add_value(
+            graph, &(ed_value_info){.shape = shapes[i],
+                                    .type = types[i],
+                                    .storage = ED_TEMP,
+                                    .needs_grad = needs_grad && (types[i] == ED_F32 || types[i] == ED_BF16),
+                                    .root = root,
+                                    .node = (int)graph->node_count,
+                                    .name = info->name});
         if (outputs) outputs[i] = node.out[i];
     }
     if (graph->status != ENCDIFF_OK) return ED_NONE;

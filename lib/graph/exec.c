@@ -1,5 +1,6 @@
 /* Runs a planned graph on a backend. All memory is taken in ed_exec_create. */
 #include "graph/backend.h"
+#include "graph/widen.h"
 
 typedef struct binding {
     float *values, *grads;
@@ -48,11 +49,26 @@ static void resolve(ed_exec *exec, size_t n)
         if (call->node->out[i] != ED_NONE) call->out[i] = address(exec, call->node->out[i]);
 }
 
+/* By the type of the node; NULL where the backend has none. */
+static const ed_kernel *kernel_of(const ed_exec *exec, const ed_node *node)
+{
+    const ed_backend *backend = exec->backend;
+    const ed_kernel *plain = backend->kernels[node->op];
+    if (ed_op_type(exec->graph, node) != ED_BF16) return plain;
+    if (backend->bf16[node->op]) return backend->bf16[node->op];
+    return plain && backend->widen ? &ed_widened : NULL;
+}
+
 /* Bytes of scratch and the state of one call. */
 static encdiff_status prepare_call(ed_env *env, const ed_exec *exec, const ed_kernel *kernel, ed_call *call,
                                    size_t *scratch)
 {
     *scratch = 0;
+    if (kernel == &ed_widened) {
+        const ed_backend *b = exec->backend;
+        ed_widening how = {b->kernels[call->node->op], b->widen, b->narrow};
+        return ed_widened_create(env, &how, call->graph, call->node, scratch, &call->state);
+    }
     if (exec->parts > 1 && kernel->part_scratch) {
         *scratch = kernel->part_scratch(call->graph, call->node, exec->parts);
         return ENCDIFF_OK;
@@ -73,10 +89,10 @@ static encdiff_status prepare(ed_env *env, ed_exec *exec)
     ed_graph *graph = exec->graph;
     for (size_t n = 0; n < graph->node_count; n++) {
         ed_node *node = &graph->nodes[n];
-        const ed_kernel *kernel = exec->backend->kernels[node->op];
+        const ed_kernel *kernel = kernel_of(exec, node);
         if (!kernel || !kernel->run)
-            return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "operator %s is not available on %s",
-                           ed_op_describe(node->op)->name, exec->backend->name);
+            return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "operator %s in %s is not available on %s",
+                           ed_op_describe(node->op)->name, ed_type_name(ed_op_type(graph, node)), exec->backend->name);
         size_t scratch;
         exec->calls[n].backend = exec->backend;
         exec->calls[n].graph = graph;
@@ -92,7 +108,7 @@ static encdiff_status prepare(ed_env *env, ed_exec *exec)
 static void release_states(ed_exec *exec)
 {
     for (size_t n = 0; exec->calls && n < exec->graph->node_count; n++) {
-        const ed_kernel *kernel = exec->backend->kernels[exec->graph->nodes[n].op];
+        const ed_kernel *kernel = kernel_of(exec, &exec->graph->nodes[n]);
         if (kernel && kernel->release && exec->calls[n].state) kernel->release(exec->env, exec->calls[n].state);
     }
 }
@@ -204,7 +220,7 @@ encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int fi
         call->env = result == ENCDIFF_OK ? env : &later;
         call->run = run ? run : &plain;
         double start = exec->profile ? ed_now() : 0;
-        encdiff_status status = exec->backend->kernels[call->node->op]->run(call);
+        encdiff_status status = kernel_of(exec, call->node)->run(call);
         if (exec->profile) exec->times[n] += ed_now() - start;
         note_failure(env, status, (size_t)n, call->node, &result);
     }
@@ -219,7 +235,7 @@ encdiff_status ed_exec_run_part(ed_env *env, ed_exec *exec, int part, ed_comm *c
     ed_env_child(&later, env);
     for (size_t n = 0; n < exec->graph->node_count; n++) {
         ed_call call = exec->calls[n];
-        const ed_kernel *kernel = exec->backend->kernels[call.node->op];
+        const ed_kernel *kernel = kernel_of(exec, call.node);
         if (call.node->op == ED_OP_RESHAPE) continue;
         call.env = result == ENCDIFF_OK ? env : &later;
         call.run = &plain;

@@ -27,7 +27,7 @@ static ed_value weight_grad(const rule *r, int i)
     ed_value w = r->node.in[i];
     if (!ed_graph_needs_grad(r->graph, w)) return ED_NONE;
     if (r->graph->values[w].storage == ED_PARAM) return ed_graph_param_grad(r->graph, w);
-    return ed_zeros(r->graph, *ed_graph_shape(r->graph, w));
+    return ed_zeros(r->graph, *ed_graph_shape(r->graph, w), ED_F32);
 }
 
 static void give_weights(const rule *r, int first, ed_value dfirst, ed_value dsecond)
@@ -133,8 +133,9 @@ static void gradient_slice(rule *r)
     *last -= r->node.attr.slice.to;
     *first = r->node.attr.slice.from;
     ed_value dx = DY;
-    if (*first) dx = ed_concat(r->graph, ed_zeros(r->graph, before), dx);
-    if (*last) dx = ed_concat(r->graph, dx, ed_zeros(r->graph, behind));
+    ed_type type = ed_graph_value(r->graph, IN(0))->type;
+    if (*first) dx = ed_concat(r->graph, ed_zeros(r->graph, before, type), dx);
+    if (*last) dx = ed_concat(r->graph, dx, ed_zeros(r->graph, behind, type));
     GIVE(0, dx);
 }
 
@@ -173,6 +174,7 @@ static void gradient_gaussian_sample(rule *r)
 }
 static void gradient_lpips_distance(rule *r) { GIVE(1, NODE(LPIPS_DISTANCE_GRAD, IN(0), IN(1), IN(2), DY)); }
 static void gradient_dropout(rule *r) { GIVE(0, NODE(DROPOUT, DY)); } /* the same stream makes the same mask */
+static void gradient_convert(rule *r) { GIVE(0, ed_convert(r->graph, DY, ed_graph_value(r->graph, IN(0))->type)); }
 static void gradient_reshape(rule *r) { GIVE(0, ed_reshape(r->graph, DY, shape_of(r, IN(0)))); }
 
 encdiff_status ed_op_gradient(ed_graph *graph, int node, const ed_value *grad_out)
@@ -207,6 +209,7 @@ encdiff_status ed_op_gradient(ed_graph *graph, int node, const ed_value *grad_ou
         RULE(GAUSSIAN_SAMPLE, gaussian_sample)
         RULE(LPIPS_DISTANCE, lpips_distance)
         RULE(DROPOUT, dropout)
+        RULE(CONVERT, convert)
         RULE(RESHAPE, reshape)
 #undef RULE
     default:

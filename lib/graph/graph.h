@@ -2,10 +2,12 @@
  * graph: networks as lists of operators.
  *
  *   ops.def, ops.c   the operator table: shape, gradient and cost rules
+ *   types.c          which operands have the activations' type and which are f32 always
  *   builder.c        values and nodes; one function per operator (build.h), shapes checked as they are added
  *   gradient.c       reverse-mode differentiation, appending nodes
  *   plan.c           lifetimes, offsets in one arena, reuse in place
  *   exec.c           runs a planned graph on a backend; nothing is allocated while it runs
+ *   widen.c          a bf16 operator by the f32 kernel, for backends that have no other
  *   backend.h        what a backend (lib/cpu, lib/reference, cuda) provides
  *
  * A graph is built once for a batch size; its nodes are in execution order. Stands on base and tensor. Layers (lib/nn)
@@ -89,6 +91,9 @@ typedef union ed_attributes {
         float rate;
         int stream;
     } dropout;
+    struct {
+        ed_type type;
+    } typed; /* of convert and zeros: the output's */
 } ed_attributes;
 
 #define ED_MAX_INPUTS 9
@@ -134,6 +139,7 @@ typedef struct ed_graph {
     ed_value *grads; /* gradient of each value while differentiating, ED_NONE before */
     size_t grad_capacity;
     bool trainable[ED_MAX_SETS];
+    ed_type compute; /* of activations: what ed_to_compute converts to. Default: f32 */
 } ed_graph;
 
 /* ---- building. Functions that make a value return ED_NONE after a failure, which graph->status keeps. */
@@ -201,6 +207,17 @@ const ed_op_info *ed_op_describe(ed_op op);
 encdiff_status ed_op_infer(ed_graph *graph, ed_node *node, const ed_shape *given, ed_shape *shapes, ed_type *types);
 encdiff_status ed_op_gradient(ed_graph *graph, int node, const ed_value *grad_out);
 ed_cost ed_op_cost(const ed_graph *graph, const ed_node *node);
+
+/*
+ * Activations and their gradients are f32 or bf16, all of an operator alike: its type. Parameters, their gradients,
+ * statistics, losses and what decides about them are f32 always: bit i stands for input i, bit ED_F32_OUTPUT + k for
+ * output k.
+ */
+#define ED_F32_OUTPUT 16
+uint32_t ed_op_f32_operands(ed_op op);
+ed_type ed_op_type(const ed_graph *graph, const ed_node *node);
+/* Refuse operands of other types; the outputs' types, which shape rules may change. */
+encdiff_status ed_op_infer_types(ed_graph *graph, const ed_node *node, ed_type *types);
 
 /* ---- planning */
 

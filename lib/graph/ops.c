@@ -251,6 +251,7 @@ static encdiff_status same_as_first(rule *r)
 }
 #define shape_activation same_as_first
 #define shape_scale same_as_first
+#define shape_convert same_as_first
 
 static encdiff_status same_as_both(rule *r)
 {
@@ -339,7 +340,6 @@ static encdiff_status shape_reshape(rule *r)
 {
     NEED(r->given && ed_shape_count(r->given) == ed_shape_count(r->in[0]), "the number of elements must stay");
     r->out[0] = *r->given;
-    r->type[0] = r->graph->values[r->node->in[0]].type;
     return ENCDIFF_OK;
 }
 
@@ -495,6 +495,7 @@ encdiff_status ed_op_infer(ed_graph *graph, ed_node *node, const ed_shape *given
             return ed_fail(graph->env, ENCDIFF_ERROR_INTERNAL, "operator %s, node %zu: input %d is missing",
                            table[node->op].name, graph->node_count, i);
     }
+    ED_TRY(ed_op_infer_types(graph, node, types));
     return shape_rules[node->op](&r);
 }
 
@@ -503,6 +504,11 @@ encdiff_status ed_op_infer(ed_graph *graph, ed_node *node, const ed_shape *given
 static double count_of(const ed_graph *graph, ed_value value)
 {
     return value == ED_NONE ? 0 : (double)ed_shape_count(&graph->values[value].shape);
+}
+
+static double bytes_of(const ed_graph *graph, ed_value value)
+{
+    return value == ED_NONE ? 0 : count_of(graph, value) * (double)ed_type_size(graph->values[value].type);
 }
 
 /* Floating-point operations per element of the first input, for what is not a product; exp and erf count ten. */
@@ -520,6 +526,7 @@ static double flops_per_element(ed_op op)
     case ED_OP_GEGLU_GRAD:
     case ED_OP_ACTIVATION_GRAD: return 20;
     case ED_OP_ZEROS:
+    case ED_OP_CONVERT:
     case ED_OP_RESHAPE:
     case ED_OP_CONCAT:
     case ED_OP_SLICE: return 0;
@@ -532,8 +539,8 @@ ed_cost ed_op_cost(const ed_graph *graph, const ed_node *node)
     ed_cost cost = {0};
     if (node->op == ED_OP_RESHAPE) return cost;
     for (int i = 0; i < ED_MAX_INPUTS; i++)
-        cost.bytes += count_of(graph, node->in[i]) * 4 * (table[node->op].accumulated >> i & 1 ? 2 : 1);
-    for (int i = 0; i < ED_MAX_OUTPUTS; i++) cost.bytes += count_of(graph, node->out[i]) * 4;
+        cost.bytes += bytes_of(graph, node->in[i]) * (table[node->op].accumulated >> i & 1 ? 2 : 1);
+    for (int i = 0; i < ED_MAX_OUTPUTS; i++) cost.bytes += bytes_of(graph, node->out[i]);
     const ed_value *in = node->in;
     const ed_shape *second = in[1] == ED_NONE ? NULL : &graph->values[in[1]].shape;
     switch (node->op) {

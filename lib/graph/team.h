@@ -14,6 +14,7 @@ typedef struct ed_team {
     ed_backend *backend;
     ed_pool *pool;
     int ranks;
+    ed_type compute;  /* of the networks' activations; f32 until changed */
     ed_env *rank_env; /* one per rank, so that each has its own error record */
     ed_comm **comm;   /* comm[n]: of the first n ranks; NULL for n < 2 */
 } ed_team;

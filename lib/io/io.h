@@ -73,21 +73,6 @@ encdiff_status ed_write_all(ed_env *env, int descriptor, const void *data, size_
 
 /* ---------------------------------------------------------------- half precision */
 
-float ed_f32_from_f16(uint16_t bits);
-static inline float ed_f32_from_bf16(uint16_t bits)
-{
-    uint32_t word = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &word, sizeof value);
-    return value;
-}
-/* Nearest, ties to even; NaN stays NaN. */
-static inline uint16_t ed_bf16_from_f32(float value)
-{
-    uint32_t word;
-    memcpy(&word, &value, sizeof word);
-    if ((word & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(word >> 16 | 0x40u);
-    return (uint16_t)((word + 0x7FFFu + (word >> 16 & 1u)) >> 16);
-}
+float ed_f32_from_f16(uint16_t bits); /* bf16: tensor.h */
 
 #endif

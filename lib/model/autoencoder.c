@@ -47,7 +47,7 @@ static ed_value encode(ed_nn *nn, const ed_config *config, ed_value x)
     int levels = config->autoencoder.ch_mult.count, ch = config->autoencoder.ch;
     int twice = config->autoencoder.kind == ED_AE_KL ? 2 : 1;
     char name[64];
-    ed_value h = ed_nn_conv3(nn, "encoder.conv_in", x, ch);
+    ed_value h = ed_nn_conv3(nn, "encoder.conv_in", ed_to_compute(nn->graph, x), ch);
     for (int l = 0; l < levels; l++) {
         int width = ch * config->autoencoder.ch_mult.values[l];
         for (int b = 0; b < config->autoencoder.num_res_blocks; b++) {
@@ -61,14 +61,16 @@ static ed_value encode(ed_nn *nn, const ed_config *config, ed_value x)
     }
     h = ed_nn_group_norm(nn, "encoder.norm_out", middle(nn, "encoder.mid", h), EPS, ED_ACT_SILU);
     h = ed_nn_conv3(nn, "encoder.conv_out", h, twice * config->autoencoder.z_channels);
-    return ed_nn_conv1(nn, "quant_conv", h, twice * config->autoencoder.embed_dim, ED_NONE);
+    h = ed_nn_conv1(nn, "quant_conv", h, twice * config->autoencoder.embed_dim, ED_NONE);
+    return ed_to_f32(nn->graph, h);
 }
 
 static ed_value decode(ed_nn *nn, const ed_config *config, ed_value z)
 {
     int levels = config->autoencoder.ch_mult.count, ch = config->autoencoder.ch;
     char name[64];
-    ed_value h = ed_nn_conv1(nn, "post_quant_conv", z, config->autoencoder.z_channels, ED_NONE);
+    ed_value h = ed_to_compute(nn->graph, z);
+    h = ed_nn_conv1(nn, "post_quant_conv", h, config->autoencoder.z_channels, ED_NONE);
     h = ed_nn_conv3(nn, "decoder.conv_in", h, ch * config->autoencoder.ch_mult.values[levels - 1]);
     h = middle(nn, "decoder.mid", h);
     for (int l = levels - 1; l >= 0; l--) {
@@ -82,7 +84,7 @@ static ed_value decode(ed_nn *nn, const ed_config *config, ed_value z)
         h = ed_nn_conv3(nn, name, ed_upsample(nn->graph, h, 2, 1.0f), width);
     }
     h = ed_nn_group_norm(nn, "decoder.norm_out", h, EPS, ED_ACT_SILU);
-    return ed_nn_conv3(nn, "decoder.conv_out", h, 3);
+    return ed_to_f32(nn->graph, ed_nn_conv3(nn, "decoder.conv_out", h, 3));
 }
 
 ed_value ed_autoencoder_encode(ed_nn *nn, const ed_config *config, ed_value images)

@@ -30,13 +30,13 @@ static ed_value flatten_linear(ed_nn *nn, const char *name, ed_value x, int out)
 ed_value ed_concept_scalars(ed_nn *nn, const ed_config *config, ed_value images)
 {
     int d = config->encoder.d;
-    ed_value h = down(nn, "encoder.0", "encoder.1", images, d, ED_ACT_RELU);
+    ed_value h = down(nn, "encoder.0", "encoder.1", ed_to_compute(nn->graph, images), d, ED_ACT_RELU);
     h = down(nn, "encoder.3", "encoder.4", h, d, ED_ACT_RELU);
     h = down(nn, "encoder.6", "encoder.7", h, d, ED_ACT_NONE); /* published without an activation here */
     h = down(nn, "encoder.8", "encoder.9", h, d, ED_ACT_RELU);
     h = residual(nn, "encoder.11", h, d);
     h = residual(nn, "encoder.14", ed_nn_batch_norm(nn, "encoder.12", h, ED_ACT_RELU, 0, false), d);
-    return flatten_linear(nn, "encoder.16", h, config->encoder.latent_unit);
+    return ed_to_f32(nn->graph, flatten_linear(nn, "encoder.16", h, config->encoder.latent_unit));
 }
 
 /* Layer i of all concepts' networks at once: x [n, N, c] -> [n, N, out]. */
@@ -49,6 +49,7 @@ static ed_value concept_layer(ed_nn *nn, int layer, ed_value x, int out)
     return ed_batched_linear(nn->graph, x, w, b);
 }
 
+/* In f32 whatever the graph computes with: it is small, and codes are read by people. */
 ed_value ed_concept_tokens(ed_nn *nn, const ed_config *config, ed_value scalars)
 {
     int n = ed_nn_dim(nn, scalars, 0), concepts = ed_nn_dim(nn, scalars, 1);

@@ -153,6 +153,7 @@ static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk
     p->parts = parts;
     p->used = ++infer->clock;
     ed_graph_init(&p->graph, env);
+    p->graph.compute = infer->team->compute;
     build(infer->networks, p);
     encdiff_status status = p->graph.status;
     if (status == ENCDIFF_OK && !(p->execs = ed_alloc(env, (size_t)infer->team->ranks, sizeof *p->execs)))
@@ -301,10 +302,12 @@ encdiff_status ed_infer_map_sizes(ed_infer *infer, int *count, int sizes[ED_MAX_
     return ENCDIFF_OK;
 }
 
-encdiff_status ed_infer_graph(ed_env *env, ed_networks *networks, ed_infer_kind kind, int chunk, ed_graph *graph)
+encdiff_status ed_infer_graph(ed_env *env, ed_networks *networks, ed_type compute, ed_infer_kind kind, int chunk,
+                              ed_graph *graph)
 {
     program p = {.kind = kind, .chunk = chunk};
     ed_graph_init(&p.graph, env);
+    p.graph.compute = compute;
     build(networks, &p);
     *graph = p.graph;
     return graph->status;

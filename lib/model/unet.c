@@ -79,8 +79,8 @@ static bool attends(const ed_config *config, int downsampling)
 /* silu(linear(silu(linear(timestep embedding)))): every residual block begins with the outer silu. */
 static ed_value time_embedding(ed_nn *nn, ed_value t, int channels)
 {
-    ed_value e = ed_nn_linear(nn, "time_embed.0", ed_timestep_embedding(nn->graph, t, channels), 4 * channels, true,
-                              ED_NONE);
+    ed_value e = ed_to_compute(nn->graph, ed_timestep_embedding(nn->graph, t, channels));
+    e = ed_nn_linear(nn, "time_embed.0", e, 4 * channels, true, ED_NONE);
     e = ed_nn_linear(nn, "time_embed.2", ed_activate(nn->graph, e, ED_ACT_SILU, 0), 4 * channels, true, ED_NONE);
     return ed_activate(nn->graph, e, ED_ACT_SILU, 0);
 }
@@ -147,17 +147,18 @@ static ed_value expand(unet *u, ed_value h, skips *s, int ds)
 
 ed_value ed_unet(ed_nn *nn, const ed_config *config, ed_value x, ed_value t, ed_value tokens, ed_map_list *maps)
 {
-    unet u = {.nn = nn, .config = config, .tokens = tokens, .maps = maps};
+    unet u = {.nn = nn, .config = config, .tokens = ed_to_compute(nn->graph, tokens), .maps = maps};
     skips s = {.count = 0};
     int ds = 1, out = ed_nn_dim(nn, x, 3);
     u.emb = time_embedding(nn, t, config->unet.model_channels);
-    ed_value h = contract(&u, x, &s, &ds);
+    ed_value h = contract(&u, ed_to_compute(nn->graph, x), &s, &ds);
     int width = ed_nn_dim(nn, h, 3);
     h = res_block(&u, "middle_block.0", h, width, KEEP);
     h = transformer(&u, "middle_block.1", h);
     h = res_block(&u, "middle_block.2", h, width, KEEP);
     h = expand(&u, h, &s, ds);
     h = ed_nn_group_norm(nn, "out.0", h, 1e-5f, ED_ACT_SILU);
-    return ed_nn_conv(nn, "out.2", h, out,
-                      &(ed_conv_options){.kernel = 3, .stride = 1, .pad = 1, .zero_init = true, .residual = ED_NONE});
+    h = ed_nn_conv(nn, "out.2", h, out,
+                   &(ed_conv_options){.kernel = 3, .stride = 1, .pad = 1, .zero_init = true, .residual = ED_NONE});
+    return ed_to_f32(nn->graph, h);
 }

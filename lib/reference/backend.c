@@ -82,6 +82,16 @@ static encdiff_status sum_squares(ed_backend *self, ed_env *env, size_t count, f
     return ENCDIFF_OK;
 }
 
+static void widen(const uint16_t *from, float *to, size_t count)
+{
+    for (size_t i = 0; i < count; i++) to[i] = ed_f32_from_bf16(from[i]);
+}
+
+static void narrow(const float *from, uint16_t *to, size_t count)
+{
+    for (size_t i = 0; i < count; i++) to[i] = ed_bf16_from_f32(from[i]);
+}
+
 static const ed_backend backend = {
     .version = ED_BACKEND_VERSION,
     .name = "reference",
@@ -98,6 +108,8 @@ static const ed_backend backend = {
     .download = copy,
     .zero = zero,
     .synchronise = synchronise,
+    .widen = widen,
+    .narrow = narrow,
     .adamw = adamw,
     .sum_squares = sum_squares,
 };

@@ -217,6 +217,21 @@ static encdiff_status run_zeros(const ed_call *call)
     return ENCDIFF_OK;
 }
 
+/* The same numbers, rounded to nearest where they become bf16. */
+static encdiff_status run_convert(const ed_call *call)
+{
+    bool from = ed_graph_value(call->graph, call->node->in[0])->type == ED_BF16;
+    bool to = ed_graph_value(call->graph, call->node->out[0])->type == ED_BF16;
+    for (int64_t i = 0; i < count_of(call); i++) {
+        float x = from ? ed_f32_from_bf16(((const uint16_t *)call->in[0])[i]) : ((const float *)call->in[0])[i];
+        if (to)
+            ((uint16_t *)call->out[0])[i] = ed_bf16_from_f32(x);
+        else
+            ((float *)call->out[0])[i] = x;
+    }
+    return ENCDIFF_OK;
+}
+
 /* Input and output are the same memory, and executors pass over it. */
 static encdiff_status run_reshape(const ed_call *call)
 {
@@ -239,4 +254,5 @@ const ed_kernel ed_ref_timestep_embedding = {.run = run_timestep_embedding};
 const ed_kernel ed_ref_q_sample = {.run = run_q_sample};
 const ed_kernel ed_ref_dropout = {.run = run_dropout};
 const ed_kernel ed_ref_zeros = {.run = run_zeros};
+const ed_kernel ed_ref_convert = {.run = run_convert};
 const ed_kernel ed_ref_reshape = {.run = run_reshape};

@@ -27,6 +27,23 @@ typedef struct ed_shape {
 size_t ed_type_size(ed_type type);
 const char *ed_type_name(ed_type type); /* "f32" */
 
+/* bf16 is the upper half of an f32. */
+static inline float ed_f32_from_bf16(uint16_t bits)
+{
+    uint32_t word = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+/* Nearest, ties to even; NaN stays NaN. */
+static inline uint16_t ed_bf16_from_f32(float value)
+{
+    uint32_t word;
+    memcpy(&word, &value, sizeof word);
+    if ((word & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(word >> 16 | 0x40u);
+    return (uint16_t)((word + 0x7FFFu + (word >> 16 & 1u)) >> 16);
+}
+
 /* Shapes that reach these functions have been validated: every dimension is at least 0 and the product fits. */
 int64_t ed_shape_count(const ed_shape *shape);
 int64_t ed_shape_last(const ed_shape *shape); /* innermost dimension; 1 for rank 0 */

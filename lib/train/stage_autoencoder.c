@@ -89,7 +89,8 @@ static ed_value add_adversarial(ed_networks *networks, generator_graph *v, ed_va
     if (g->status != ENCDIFF_OK) return ED_NONE;
     ed_last_layer last = ed_autoencoder_last_layer(g, y);
     ed_attributes attr = g->nodes[g->values[y].node].attr;
-    ed_value a = ed_zeros(g, *ed_graph_shape(g, last.weight)), b = ed_zeros(g, *ed_graph_shape(g, last.weight));
+    ed_shape shape = *ed_graph_shape(g, last.weight);
+    ed_value a = ed_zeros(g, shape, ED_F32), b = ed_zeros(g, shape, ED_F32);
     ed_conv2d_grad_weight(g, last.input, from_nll, a, ED_NONE, &attr);
     ed_conv2d_grad_weight(g, last.input, from_critic, b, ED_NONE, &attr);
     v->weight = ed_adaptive_weight(g, a, b, v->factor);

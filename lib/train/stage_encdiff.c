@@ -83,12 +83,13 @@ static int choose_micro(const ed_config *c, int64_t share)
 
 static size_t token_size(const ed_config *c) { return (size_t)c->encoder.latent_unit * (size_t)c->encoder.context_dim; }
 
-encdiff_status ed_stage_encdiff_graphs(ed_env *env, ed_networks *networks, int64_t count, ed_graph *encoder,
-                                       ed_graph *unet)
+encdiff_status ed_stage_encdiff_graphs(ed_env *env, ed_networks *networks, ed_type compute, int64_t count,
+                                       ed_graph *encoder, ed_graph *unet)
 {
     shard s = {.count = count, .micro = choose_micro(&networks->config, count)};
     ed_graph_init(&s.encoder, env);
     ed_graph_init(&s.unet, env);
+    s.encoder.compute = s.unet.compute = compute;
     build_encoder(networks, &s);
     build_unet(networks, &s);
     *encoder = s.encoder;
@@ -112,6 +113,7 @@ static encdiff_status create_shard(ed_stage_encdiff *stage, int rank)
     if (!s->loss_values || !s->buffer || !s->token_values || !s->token_grads) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     ed_graph_init(&s->encoder, env);
     ed_graph_init(&s->unet, env);
+    s->encoder.compute = s->unet.compute = stage->team->compute;
     build_encoder(stage->networks, s);
     build_unet(stage->networks, s);
     ED_TRY(ed_exec_create(env, stage->team->backend, &s->encoder, &s->encoder_exec));

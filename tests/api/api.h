@@ -59,18 +59,24 @@ static inline void counted_deallocate(void *block, size_t size, void *user)
 
 /* ---------------------------------------------------------------- contexts */
 
-static inline encdiff_context *open_context(counted_memory *memory, int32_t threads)
+static inline encdiff_context *open_context_in(counted_memory *memory, int32_t threads, encdiff_precision precision)
 {
     encdiff_context *context = NULL;
     encdiff_context_options options;
     memset(memory, 0, sizeof *memory);
     encdiff_context_options_init(&options, sizeof options);
     options.threads = threads;
+    options.precision = (int32_t)precision;
     options.allocate = counted_allocate;
     options.deallocate = counted_deallocate;
     options.allocator_user = memory;
     CHECK_EQUAL(encdiff_context_create(&options, &context), ENCDIFF_OK);
     return context;
+}
+
+static inline encdiff_context *open_context(counted_memory *memory, int32_t threads)
+{
+    return open_context_in(memory, threads, (encdiff_precision)0);
 }
 
 static inline void check_returned(counted_memory *memory)

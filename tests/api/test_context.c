@@ -90,13 +90,15 @@ static void impossible_options_are_refused_with_a_reason(void)
     encdiff_context_options_init(&base, sizeof base);
     base.log = record_log;
     base.log_user = &record;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         options = base;
         if (i == 0) options.threads = -1;
         if (i == 1) options.threads = INT32_MAX;
         if (i == 2) options.log_level = -1;
         if (i == 3) options.allocate = counted_allocate;
         if (i == 4) options.deallocate = counted_deallocate;
+        if (i == 5) options.precision = -1;
+        if (i == 6) options.precision = ENCDIFF_PRECISION_BF16 + 1;
         record.messages = 0;
         CHECK_EQUAL(encdiff_context_create(&options, &context), ENCDIFF_ERROR_ARGUMENT);
         CHECK_THAT(record.messages == 1, "options %d: %d messages", i, record.messages);

@@ -33,7 +33,7 @@ class Help(Case):
                 self.assertEqual((done.returncode, done.stderr), (0, ''))
                 self.assertIn(f'Usage: encdiff {command}', done.stdout)
                 self.assertIn('Example:\n  encdiff ' + command, done.stdout)
-                for option in ('--device', '--threads', '--seed', '--json'):
+                for option in ('--device', '--threads', '--precision', '--seed', '--json'):
                     self.assertIn(option, done.stdout)
                 self.assertLessEqual(max(map(len, done.stdout.splitlines())), 130)
 

@@ -50,6 +50,7 @@ typedef struct op_case {
     double scale;    /* rms that errors are relative to at least, for results that cancel to zero; 0: none */
     /* Relative L2 error of the backend against the reference; 0: the defaults of test_ops.c. Said why where given. */
     double forward_tolerance, gradient_tolerance;
+    double bf16_tolerance; /* of both in bf16, where the case hangs on digits that bf16 lacks; 0: the default */
     void (*tune)(const struct op_case *c, float *const *data); /* last touch to the random operands; may be NULL */
 } op_case;
 

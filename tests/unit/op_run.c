@@ -1,6 +1,7 @@
 /* One operator in a graph, run whole or divided over ranks. */
 #include <math.h>
 
+#include "graph/build.h"
 #include "op_run.h"
 
 /* ---------------------------------------------------------------- operands */
@@ -85,6 +86,7 @@ typedef struct part {
     ed_graph graph;
     ed_exec *exec;
     ed_value operand[ED_MAX_INPUTS], out[ED_MAX_OUTPUTS], grad[ED_MAX_INPUTS];
+    ed_value read[ED_MAX_OUTPUTS];     /* the outputs in f32 */
     ed_value seed[ED_MAX_OUTPUTS + 1]; /* of the outputs, then of input 0 */
     float *grads;
     ed_run run;
@@ -98,9 +100,11 @@ static ed_shape share(const part *p, ed_shape shape)
     return shape;
 }
 
-static ed_value staged(part *p, ed_value value)
+/* An input in the type that the run gives the operator's activations, which may be another value. */
+static ed_value typed(part *p, ed_value value, ed_type type)
 {
-    if (!p->mode->staged) return value;
+    value = ed_convert(&p->graph, value, type);
+    if (!p->mode->staged || value == ED_NONE) return value;
     ed_attributes attr = {.scale = {1}};
     return ed_graph_node(&p->graph, ED_OP_SCALE, &value, &attr, NULL, NULL);
 }
@@ -126,7 +130,7 @@ static void add_backward(part *p, ed_value first_input)
         if (input ? !(p->c->flags & SEED_INPUT) : value == ED_NONE || !op_seeded(p->c, k)) continue;
         p->seed[k] = ed_graph_input(g, "seed", *ed_graph_shape(g, value), ED_F32, false);
         values[count] = value;
-        seeds[count++] = staged(p, p->seed[k]);
+        seeds[count++] = typed(p, p->seed[k], ed_graph_value(g, value)->type);
     }
     ed_graph_backward(g, count, values, seeds);
     for (int i = 0; i < ED_MAX_INPUTS && g->status == ENCDIFF_OK; i++) {
@@ -147,14 +151,20 @@ static encdiff_status build(part *p)
     ed_graph_train(g, 0, true);
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
         p->operand[i] = add_operand(p, i, offset);
-        used[i] = p->operand[i] == ED_NONE || is_parameter(c->in[i].kind) ? p->operand[i] : staged(p, p->operand[i]);
+        bool plain = p->operand[i] == ED_NONE || is_parameter(c->in[i].kind);
+        bool f32 = !p->mode->bf16 || ed_op_f32_operands(c->op) >> i & 1;
+        used[i] = plain ? p->operand[i] : typed(p, p->operand[i], f32 ? ED_F32 : ED_BF16);
         p->grad[i] = ED_NONE;
         if (is_parameter(c->in[i].kind)) offset += operand_count(c, i);
     }
     ed_shape given = c->given.rank ? share(p, c->given) : c->given;
     for (int k = 0; k < ED_MAX_OUTPUTS; k++) p->out[k] = ED_NONE;
     ed_graph_node(g, c->op, used, &c->attr, c->given.rank ? &given : NULL, p->out);
-    for (int k = 0; k < ED_MAX_OUTPUTS; k++) ed_graph_output(g, p->out[k]);
+    for (int k = 0; k < ED_MAX_OUTPUTS; k++) {
+        bool bf16 = p->out[k] != ED_NONE && ed_graph_value(g, p->out[k])->type == ED_BF16;
+        p->read[k] = bf16 ? ed_to_f32(g, p->out[k]) : p->out[k];
+        ed_graph_output(g, p->read[k]);
+    }
     if (p->mode->backward) add_backward(p, used[0]);
     if (g->status == ENCDIFF_OK) g->status = ed_exec_create_parts(&p->env, p->mode->backend, g, p->together, &p->exec);
     return g->status;
@@ -247,7 +257,7 @@ static encdiff_status gather_outputs(ed_env *env, part *parts, int ranks, op_res
         if (!result->out[k]) return ENCDIFF_ERROR_OUT_OF_MEMORY;
         size_t at = 0;
         for (int r = from; r < ranks; at += value_count(&parts[r], parts[r].out[k]), r++)
-            ED_TRY(read_value(&parts[r], parts[r].out[k], result->out[k] + at));
+            ED_TRY(read_value(&parts[r], parts[r].read[k], result->out[k] + at));
     }
     return ENCDIFF_OK;
 }

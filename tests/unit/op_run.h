@@ -14,6 +14,7 @@ typedef struct op_mode {
     bool backward; /* with the gradients */
     bool staged;   /* inputs and seeds are made by an operator first, so that their memory may be taken over */
     float prior;   /* what gradient buffers hold before the run */
+    bool bf16;     /* activations are bf16 */
 } op_mode;
 
 typedef struct op_result {

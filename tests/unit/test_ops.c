@@ -20,6 +20,13 @@ static const double gradient_tolerance = 5e-6;
 /* The same kernels on other shards: only the order of sums changes. Measured: 4e-7. */
 static const double rank_tolerance = 2e-6;
 /*
+ * Activations in bf16 are rounded to 2^-9 of themselves; where the sum that is rounded differs in its last bits, that
+ * may move one by twice as much. Inside a kernel everything is f32, and so are sums of parameters. Measured: 4e-3.
+ */
+static const double bf16_tolerance = 1e-2;
+/* The operands are rounded as well, and gradients may change sides of a kink or of two near maxima. */
+static const double bf16_against_f32 = 0.1;
+/*
  * Central differences with steps 1/32 and 1/64, extrapolated: the next term of the series is below 1e-5 for these
  * functions, and the rounding of f32 outputs, 2^-24 of each, is allowed for separately.
  */
@@ -32,6 +39,7 @@ static ed_memory memory;
 static ed_env env;
 static bool verbose;
 static bool ran[ED_OP_COUNT], ran_in_place[ED_OP_COUNT];
+static bool bf16; /* the runs' activations */
 
 /* |a - b| / |b|, |b| at least that of items of size `scale`; infinite where either has no number. */
 static double relative(const float *a, const float *b, size_t count, double scale)
@@ -76,6 +84,9 @@ static void compare_array(const float *a, const float *b, size_t count, double s
 static void compare(const op_case *c, const op_result *a, const op_result *b, double forward, double gradient,
                     const char *what)
 {
+    double rounding = c->bf16_tolerance > 0 ? c->bf16_tolerance : bf16_tolerance;
+    if (bf16 && forward > 0) forward = ED_MAX(forward, rounding);
+    if (bf16 && gradient > 0) gradient = ED_MAX(gradient, rounding);
     for (int k = 0; k < ED_MAX_OUTPUTS; k++) {
         if (!CHECK_EQUAL(a->out_count[k], b->out_count[k])) return;
         compare_array(a->out[k], b->out[k], b->out_count[k], c->scale, forward, what, 'o', k);
@@ -180,12 +191,12 @@ static void check_in_place(const op_case *c, ed_backend *backend, float *const *
 {
     op_result forward, both;
     bool backward = !(c->flags & NO_GRADIENT);
-    if (run(c, (op_mode){backend, 1, false, true, 0}, data, &forward)) {
+    if (run(c, (op_mode){backend, 1, false, true, 0, bf16}, data, &forward)) {
         for (int k = 0; k < ED_MAX_OUTPUTS; k++)
             compare_array(forward.out[k], plain->out[k], plain->out_count[k], 0, 0, "forward in place", 'o', k);
         op_result_free(&env, &forward);
     }
-    if (backward && run(c, (op_mode){backend, 1, true, true, 0}, data, &both)) {
+    if (backward && run(c, (op_mode){backend, 1, true, true, 0, bf16}, data, &both)) {
         compare(c, &both, plain, 0, 0, "in place");
         op_result_free(&env, &both);
     }
@@ -199,7 +210,7 @@ static void check_ranks(const op_case *c, ed_backend *backend, float *const *dat
     for (int ranks = 2; ranks <= 3; ranks++) {
         op_result result;
         if (op_images(c) < ranks && c->op != ED_OP_ADAPTIVE_WEIGHT) continue;
-        if (!run(c, (op_mode){backend, ranks, !(c->flags & NO_GRADIENT), false, 0}, data, &result)) return;
+        if (!run(c, (op_mode){backend, ranks, !(c->flags & NO_GRADIENT), false, 0, bf16}, data, &result)) return;
         compare(c, &result, plain, tolerance, ED_MAX(tolerance, c->gradient_tolerance), names[ranks - 2]);
         op_result_free(&env, &result);
     }
@@ -211,7 +222,7 @@ static void check_addition(const op_case *c, ed_backend *backend, float *const *
     const float prior = 0.75f;
     op_result result;
     if (c->flags & NO_GRADIENT) return;
-    if (!run(c, (op_mode){backend, 1, true, false, prior}, data, &result)) return;
+    if (!run(c, (op_mode){backend, 1, true, false, prior, bf16}, data, &result)) return;
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
         size_t count = operand_count(c, i);
         float *wanted = c->in[i].kind == PARAM ? ed_alloc(&env, count, sizeof *wanted) : NULL;
@@ -227,7 +238,7 @@ static void check_addition(const op_case *c, ed_backend *backend, float *const *
 static void check_repeats(const op_case *c, ed_backend *backend, float *const *data, const op_result *plain)
 {
     op_result result;
-    if (!run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0}, data, &result)) return;
+    if (!run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0, bf16}, data, &result)) return;
     compare(c, &result, plain, 0, 0, "run again");
     op_result_free(&env, &result);
 }
@@ -244,11 +255,27 @@ static void check_fast(const op_case *c, ed_cpu_level level, float *const *data,
 {
     op_result fast;
     ed_backend *backend = ed_backend_cpu_at(level);
-    if (!backend || !run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0}, data, &fast)) return;
+    if (!backend || !run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0, bf16}, data, &fast)) return;
     compare(c, &fast, reference, c->forward_tolerance > 0 ? c->forward_tolerance : forward_tolerance,
             c->gradient_tolerance > 0 ? c->gradient_tolerance : gradient_tolerance, level_names[level]);
     check_backend(c, backend, data, &fast);
     op_result_free(&env, &fast);
+}
+
+/* The same in bf16, where the operator has activations: the reference against itself in f32, the levels against it. */
+static void check_bf16(const op_case *c, float *const *data, const op_result *f32)
+{
+    op_mode mode = {.backend = ed_backend_reference(), .ranks = 1, .backward = !(c->flags & NO_GRADIENT), .bf16 = true};
+    op_result reference;
+    if (ed_op_f32_operands(c->op) & 1) return;
+    bf16 = true;
+    if (run(c, mode, data, &reference)) {
+        compare(c, &reference, f32, bf16_against_f32, bf16_against_f32, "bf16 against f32");
+        check_backend(c, mode.backend, data, &reference);
+        for (int level = 0; level < ED_CPU_LEVELS; level++) check_fast(c, (ed_cpu_level)level, data, &reference);
+        op_result_free(&env, &reference);
+    }
+    bf16 = false;
 }
 
 static void check_case(const op_case *c)
@@ -261,6 +288,7 @@ static void check_case(const op_case *c)
         check_differences(c, data, &reference);
         check_backend(c, mode.backend, data, &reference);
         for (int level = 0; level < ED_CPU_LEVELS; level++) check_fast(c, (ed_cpu_level)level, data, &reference);
+        check_bf16(c, data, &reference);
         op_result_free(&env, &reference);
     }
     op_data_free(&env, data);
@@ -290,7 +318,7 @@ static void quantize_passes_the_gradient_straight_through(void)
     op_result result;
     op_seed(&c, 0, 0, ED_COUNT(seed), seed);
     if (CHECK_EQUAL(op_data_create(&env, &c, data), ENCDIFF_OK) &&
-        run(&c, (op_mode){ed_backend_reference(), 1, true, false, 0}, data, &result)) {
+        run(&c, (op_mode){ed_backend_reference(), 1, true, false, 0, bf16}, data, &result)) {
         CHECK(memcmp(result.grad[0], seed, sizeof seed) == 0);
         op_result_free(&env, &result);
     }

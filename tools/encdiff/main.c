@@ -27,6 +27,7 @@ static void create_context(cli *c)
     encdiff_context_options_init(&options, sizeof options);
     options.device = c->common.device;
     options.threads = (int32_t)c->common.threads;
+    options.precision = c->common.precision + 1;
     options.log_level = c->common.verbose ? ENCDIFF_LOG_INFO : ENCDIFF_LOG_WARNING;
     options.log = print_log;
     options.log_user = c;

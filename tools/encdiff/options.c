@@ -16,6 +16,8 @@ const cli_option common_options[COMMON_OPTION_COUNT] = {
     {"device", 0, CLI_TEXT, "NAME", "cpu", offsetof(cli_common, device), 0, 0, false, "cpu, cuda, cuda:N or auto"},
     {"threads", 0, CLI_INT, "N", NULL, offsetof(cli_common, threads), 1, MAX_THREADS, false,
      "worker threads (default: one for each processor)"},
+    {"precision", 0, CLI_CHOICE, "f32|bf16", "f32", offsetof(cli_common, precision), 0, 0, false,
+     "of activations; bf16 takes half of the memory"},
     {"seed", 0, CLI_UINT, "N", "0", offsetof(cli_common, seed), 0, 0, false, "of everything that is random"},
     {"json", 0, CLI_TEXT, "FILE", NULL, offsetof(cli_common, json), 0, 0, false,
      "write the results as JSON; -: to stdout, in place of the text"},

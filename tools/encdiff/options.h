@@ -62,6 +62,7 @@ typedef struct cli_command {
 typedef struct cli_common {
     const char *device, *json;
     int64_t threads;
+    int32_t precision; /* as in encdiff_precision, less 1 */
     uint64_t seed;
     bool verbose, quiet, help;
 } cli_common;
