@@ -53,6 +53,10 @@ extern "C" {
     (ED_ENQUEUE(ed_cuda_stream(backend), kernel, grid, block, shared, __VA_ARGS__),                                    \
      ed_cuda_launched(env, #kernel, __FILE__, __LINE__))
 
+/* In a kernel's declaration: blocks have at most `count` threads. One block is to fit; without the 1 ptxas spills
+ * registers that it has for the sake of more. */
+#define ED_THREADS(count) __launch_bounds__(count, 1)
+
 /* The table's entry of an operator. */
 #define ED_CUDA_KERNEL(name, prepare, run) extern "C" const ed_kernel ed_cuda_##name = {prepare, run, 0, false, 0, 0}
 
