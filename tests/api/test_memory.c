@@ -359,13 +359,14 @@ static void training_steps_take_no_memory(void)
     close_context(s.context, &s.memory);
 }
 
-/* Everything given back: the same use twice holds as much as once. */
+/* Everything given back: the same use ten times holds as much as twice. The trainer's threads read ahead, and each may
+ * be holding a block of its own at the moment. */
 static void use_does_not_grow_with_time(void)
 {
     static scene s;
     long held = 0;
     open_scene(&s);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 10; round++) {
         OK(s.context, create_model(&s));
         OK(s.context, encode(&s));
         OK(s.context, train(&s));
@@ -375,7 +376,7 @@ static void use_does_not_grow_with_time(void)
         OK(s.context, plan(&s));
         if (round == 1) held = atomic_load(&s.memory.blocks);
     }
-    CHECK_EQUAL(atomic_load(&s.memory.blocks), held);
+    CHECK_NEAR((double)atomic_load(&s.memory.blocks), (double)held, 4, "a leak would be eight blocks or more");
     close_scene(&s);
 }
 
