@@ -51,12 +51,12 @@ static encdiff_status load_lpips(encdiff_model *m, const encdiff_trainer_options
     const char *path = o->lpips_weights ? o->lpips_weights : n->config.train_autoencoder.lpips_weights;
     ED_TRY(ed_config_check_autoencoder_training(&m->context->env, &n->config, path));
     if (!(n->config.train_autoencoder.perceptual_weight > 0)) return ENCDIFF_OK;
-    ed_safetensors *file;
+    ed_tensor_file file;
     ED_TRY(ed_networks_add_lpips(n));
-    ED_TRY(ed_safetensors_open(&m->context->env, path, &file));
+    ED_TRY(ed_tensor_file_open(&m->context->env, path, &file));
     ed_params *params = &n->sets[ED_SET_LPIPS];
-    encdiff_status status = ed_lpips_load(&m->context->env, file, path, params);
-    ed_safetensors_close(&m->context->env, file);
+    encdiff_status status = ed_lpips_load(&m->context->env, &file, path, NULL, params);
+    ed_tensor_file_close(&m->context->env, &file);
     return status;
 }
 

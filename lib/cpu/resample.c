@@ -1,6 +1,7 @@
 /*
  * Changes of resolution, channels-last: nearest upsampling and sum pooling by an integer factor, each times alpha
- * (each is the other's gradient; average pooling is alpha = 1 / factor^2), and 2x2 max pooling with its gradient.
+ * (each is the other's gradient; average pooling is alpha = 1 / factor^2), 2x2 max pooling with its gradient, and the
+ * pooling of feature extractors, whose windows overlap and leave out padding.
  */
 #include "cpu/kernel.h"
 
@@ -111,6 +112,45 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
     return ENCDIFF_OK;
 }
 
+/* ---------------------------------------------------------------- windows that overlap */
+
+/* One pixel of the output: rows x columns pixels of the image from x on, whose rows are `stride` apart. */
+ED_INLINE void window_pixel(const float *restrict x, int64_t stride, int64_t rows, int64_t columns, int64_t c,
+                            bool mean, float *restrict y)
+{
+    float share = 1.0f / (float)(rows * columns);
+    for (int64_t j = 0; j < c; j++) y[j] = x[j];
+    for (int64_t k = 1; k < rows * columns; k++) {
+        const float *restrict from = x + k / columns * stride + k % columns * c;
+        if (mean)
+            for (int64_t j = 0; j < c; j++) y[j] += from[j];
+        else
+            for (int64_t j = 0; j < c; j++) y[j] = larger(y[j], from[j]);
+    }
+    if (mean)
+        for (int64_t j = 0; j < c; j++) y[j] *= share;
+}
+
+static encdiff_status run_window_pool(const ed_call *call)
+{
+    const ed_shape *in = ed_in_shape(call, 0), *out = &call->graph->values[call->node->out[0]].shape;
+    int64_t size = call->node->attr.window.size, stride = call->node->attr.window.stride,
+            pad = call->node->attr.window.pad;
+    int64_t h = in->dim[1], w = in->dim[2], c = in->dim[3], oh = out->dim[1], ow = out->dim[2];
+    bool mean = call->node->attr.window.kind == ED_WINDOW_MEAN;
+    ed_range part = ed_call_range(call, out->dim[0] * oh, 1);
+    for (int64_t i = part.first; i < part.last; i++)
+        for (int64_t q = 0; q < ow; q++) {
+            int64_t row = i % oh * stride - pad, column = q * stride - pad;
+            int64_t top = ED_MAX(row, 0), left = ED_MAX(column, 0);
+            int64_t rows = ED_MIN(row + size, h) - top, columns = ED_MIN(column + size, w) - left;
+            window_pixel(IN(0) + ((i / oh * h + top) * w + left) * c, w * c, rows, columns, c, mean,
+                         OUT(0) + (i * ow + q) * c);
+        }
+    return ENCDIFF_OK;
+}
+
+const ed_kernel ED_CPU(window_pool) = {.run = run_window_pool, .parts = true};
 const ed_kernel ED_CPU(upsample) = {.run = run_upsample, .parts = true};
 const ed_kernel ED_CPU(pool) = {.run = run_pool, .parts = true};
 const ed_kernel ED_CPU(max_pool) = {.run = run_max_pool, .parts = true};

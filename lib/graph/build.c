@@ -106,6 +106,12 @@ ed_value ed_sum_pool(ed_graph *graph, ed_value x, int factor, float alpha)
 
 ed_value ed_max_pool(ed_graph *graph, ed_value x) { return NODE(MAX_POOL, NULL, NULL, x); }
 
+ed_value ed_window_pool(ed_graph *graph, ed_value x, ed_window_kind kind, int size, int stride, int pad)
+{
+    ed_attributes attr = {.window = {kind, size, stride, pad}};
+    return NODE(WINDOW_POOL, &attr, NULL, x);
+}
+
 ed_value ed_timestep_embedding(ed_graph *graph, ed_value t, int dim)
 {
     if (t == ED_NONE) return ED_NONE;

@@ -33,6 +33,7 @@ ed_value ed_slice(ed_graph *graph, ed_value x, int from, int to);
 ed_value ed_upsample(ed_graph *graph, ed_value x, int factor, float alpha);
 ed_value ed_sum_pool(ed_graph *graph, ed_value x, int factor, float alpha);
 ed_value ed_max_pool(ed_graph *graph, ed_value x);
+ed_value ed_window_pool(ed_graph *graph, ed_value x, ed_window_kind kind, int size, int stride, int pad);
 ed_value ed_timestep_embedding(ed_graph *graph, ed_value t, int dim);
 ed_value ed_noise_latents(ed_graph *graph, ed_value x0, ed_value noise, ed_value k);
 ed_value ed_difference_loss(ed_graph *graph, ed_value x, ed_value y, ed_loss_kind kind);

@@ -41,6 +41,8 @@ typedef enum ed_mean_kind {
     ED_MEAN_SOFTPLUS_FAKE, /* log(1 + exp(x)) */
 } ed_mean_kind;
 
+typedef enum ed_window_kind { ED_WINDOW_MAX, ED_WINDOW_MEAN } ed_window_kind;
+
 /* The attributes of an operator; which member counts is the operator's affair. */
 typedef union ed_attributes {
     struct {
@@ -72,6 +74,10 @@ typedef union ed_attributes {
         int factor;
         float alpha;
     } resample;
+    struct {
+        ed_window_kind kind;
+        int size, stride, pad;
+    } window;
     struct {
         float alpha;
     } scale;

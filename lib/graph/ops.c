@@ -374,6 +374,18 @@ static encdiff_status shape_max_pool(rule *r)
 
 #define shape_max_pool_grad same_as_first
 
+static encdiff_status shape_window_pool(rule *r)
+{
+    const ed_shape *x = r->in[0];
+    int size = r->node->attr.window.size, stride = r->node->attr.window.stride, pad = r->node->attr.window.pad;
+    NEED(x->rank == 4, "x must have four dimensions");
+    NEED(size >= 1 && stride >= 1 && pad >= 0 && 2 * pad <= size, "padding reaches over more than half of the window");
+    r->out[0] = ED_SHAPE4(x->dim[0], conv_extent(x->dim[1], size, stride, pad, pad),
+                          conv_extent(x->dim[2], size, stride, pad, pad), x->dim[3]);
+    NEED(r->out[0].dim[1] > 0 && r->out[0].dim[2] > 0, "the window is larger than the padded image");
+    return ENCDIFF_OK;
+}
+
 /* ---------------------------------------------------------------- diffusion, losses, quantisation */
 
 static encdiff_status shape_timestep_embedding(rule *r)

@@ -2,6 +2,7 @@
  * model: the networks of EncDiff as graphs, their parameters, configuration and presets.
  *
  *   unet.c encoder.c autoencoder.c discriminator.c lpips.c   one network each, written with lib/nn
+ *   inception.c  extractor.c   what FID and LPIPS measure images with, apart from any model
  *   networks.c   all parameter sets of a configuration: declaration, initialisation, names
  *   weights.c    to and from safetensors
  *   config.c presets.c
@@ -71,6 +72,9 @@ ed_last_layer ed_autoencoder_last_layer(const ed_graph *graph, ed_value reconstr
 ed_value ed_discriminator(ed_nn *nn, int ndf, int layers, ed_value images);
 /* LPIPS distance [n]; the gradient goes to y only. */
 ed_value ed_lpips(ed_nn *nn, ed_value x, ed_value y);
+/* Images [n, 299, 299, 3] in [-1, 1] to the features of FID [n, 2048]. */
+#define ED_INCEPTION_FEATURES 2048
+ed_value ed_inception(ed_nn *nn, ed_value images);
 /* The input scaling of LPIPS, which is part of its definition and in no file. */
 void ed_lpips_set_constants(ed_params *params);
 

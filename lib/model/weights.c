@@ -139,14 +139,14 @@ static encdiff_status check_shape(ed_env *env, const char *file_name, const ed_s
                    ed_shape_text(shape, wanted));
 }
 
-static encdiff_status load_tensor(ed_env *env, const ed_safetensors *file, const char *file_name,
+static encdiff_status load_tensor(ed_env *env, const ed_tensor_file *file, const char *file_name,
                                   const ed_st_tensor *tensor, const ed_params *params, ed_tensor_ref ref, float *values)
 {
     ed_shape shape = ed_params_tensor_shape(params, ref);
     ED_TRY(check_shape(env, file_name, tensor, &shape));
     float *buffer = ed_alloc(env, (size_t)tensor->count, sizeof *buffer);
     if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    encdiff_status status = ed_safetensors_read_f32(env, file, tensor, buffer);
+    encdiff_status status = ed_tensor_file_read_f32(env, file, tensor, buffer);
     for (int64_t i = 0; i < tensor->count && status == ENCDIFF_OK; i++)
         if (!isfinite(buffer[i]))
             status = ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: tensor %s, element %lld, is %g", file_name, tensor->name,
@@ -156,7 +156,7 @@ static encdiff_status load_tensor(ed_env *env, const ed_safetensors *file, const
     return status;
 }
 
-encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const char *file_name, const ed_params *params,
+encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
                               float *values, const char *prefix, bool optional, bool *found)
 {
     char name[320], full[360];
@@ -166,7 +166,7 @@ encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const cha
             ed_tensor_ref ref = {(int)i, piece};
             ed_params_tensor_name(params, ref, name, sizeof name);
             snprintf(full, sizeof full, "%s%s", prefix, name);
-            const ed_st_tensor *tensor = ed_safetensors_find(file, full);
+            const ed_st_tensor *tensor = ed_tensor_file_find(file, full);
             if (!tensor && optional && i == 0 && piece == 0) {
                 if (found) *found = false;
                 return ENCDIFF_OK;
@@ -178,7 +178,7 @@ encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const cha
 }
 
 /* Room for an average, filled from "ema.*" when the file has it. */
-static encdiff_status load_average(ed_env *env, const ed_safetensors *file, const char *file_name,
+static encdiff_status load_average(ed_env *env, const ed_tensor_file *file, const char *file_name,
                                    const ed_params *params, float **ema)
 {
     bool found;
@@ -209,8 +209,9 @@ static encdiff_status load_numbers(ed_env *env, const ed_safetensors *file, cons
     return ENCDIFF_OK;
 }
 
-encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *n)
+encdiff_status ed_networks_load(ed_env *env, ed_safetensors *file, const char *name, ed_networks *n)
 {
+    const ed_tensor_file tensors = {.safetensors = file};
     const char *text = ed_safetensors_metadata(file, ED_META_CONFIG);
     if (!text)
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no %s in the metadata: not a model of this library", name,
@@ -223,10 +224,10 @@ encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const c
     ED_TRY(status);
     ED_TRY(ed_networks_create(env, &config, 0, n));
     for (int set = 0; set < ED_SET_LPIPS && status == ENCDIFF_OK; set++)
-        status = ed_params_load(env, file, name, &n->sets[set], n->sets[set].values, "", set == ED_SET_DISCRIMINATOR,
-                                NULL);
-    if (status == ENCDIFF_OK) status = load_average(env, file, name, &n->sets[ED_SET_UNET], &n->unet_ema);
-    if (status == ENCDIFF_OK) status = load_average(env, file, name, &n->sets[ED_SET_ENCODER], &n->encoder_ema);
+        status = ed_params_load(env, &tensors, name, &n->sets[set], n->sets[set].values, "",
+                                set == ED_SET_DISCRIMINATOR, NULL);
+    if (status == ENCDIFF_OK) status = load_average(env, &tensors, name, &n->sets[ED_SET_UNET], &n->unet_ema);
+    if (status == ENCDIFF_OK) status = load_average(env, &tensors, name, &n->sets[ED_SET_ENCODER], &n->encoder_ema);
     if (status == ENCDIFF_OK) status = load_numbers(env, file, name, n);
     if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;
@@ -244,33 +245,36 @@ static int slice_of(int layer)
 }
 
 /* The tensor under one of the names it has in the files that are about. */
-static const ed_st_tensor *find_lpips(const ed_safetensors *file, const char *published)
+static const ed_st_tensor *find_lpips(const ed_tensor_file *file, const char *published)
 {
     static const char prefix[] = "perceptual_loss.";
     const char *bare = published + sizeof prefix - 1;
-    const ed_st_tensor *found = ed_safetensors_find(file, published);
-    if (!found) found = ed_safetensors_find(file, bare);
+    const ed_st_tensor *found = ed_tensor_file_find(file, published);
+    if (!found) found = ed_tensor_file_find(file, bare);
     int layer, taken = 0;
     if (!found && sscanf(bare, "features.%d%n", &layer, &taken) == 1) {
         char name[64];
         snprintf(name, sizeof name, "net.slice%d.%d%.20s", slice_of(layer), layer, bare + taken);
-        found = ed_safetensors_find(file, name);
+        found = ed_tensor_file_find(file, name);
     }
     return found;
 }
 
-encdiff_status ed_lpips_load(ed_env *env, const ed_safetensors *file, const char *file_name, ed_params *params)
+encdiff_status ed_lpips_load(ed_env *env, const ed_tensor_file *file, const char *file_name,
+                             const ed_tensor_file *heads, ed_params *params)
 {
     char name[320];
     for (size_t i = 0; i < params->count; i++) {
         ed_tensor_ref ref = {(int)i, 0};
         if (params->items[i].buffer) continue; /* the input scaling, which is no weight */
         ed_params_tensor_name(params, ref, name, sizeof name);
+        const ed_tensor_file *from = file;
         const ed_st_tensor *tensor = find_lpips(file, name);
+        if (!tensor && heads) tensor = find_lpips(from = heads, name);
         if (!tensor)
             return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is missing", file_name,
                            name + strlen("perceptual_loss."));
-        ED_TRY(load_tensor(env, file, file_name, tensor, params, ref, params->values));
+        ED_TRY(load_tensor(env, from, file_name, tensor, params, ref, params->values));
     }
     params->version++;
     return ENCDIFF_OK;

@@ -2,7 +2,7 @@
 #ifndef ED_WEIGHTS_H
 #define ED_WEIGHTS_H
 
-#include "io/safetensors.h"
+#include "io/tensor_file.h"
 #include "model/networks.h"
 
 /* A growing list of tensors to write; names and fill arguments belong to it. */
@@ -35,18 +35,20 @@ encdiff_status ed_networks_save_memory(ed_env *env, ed_networks *networks, uint8
 encdiff_status ed_networks_metadata(ed_env *env, ed_networks *networks, ed_text text[4], ed_st_pair *pairs,
                                     size_t *count);
 /* Networks from an open file. On failure nothing is owned. */
-encdiff_status ed_networks_load(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *networks);
+encdiff_status ed_networks_load(ed_env *env, ed_safetensors *file, const char *name, ed_networks *networks);
 /*
  * Fill a set from the tensors `prefix` + published name. Every tensor must be there with its shape and finite;
  * `optional`: where none is there nothing happens and *found is false.
  */
-encdiff_status ed_params_load(ed_env *env, const ed_safetensors *file, const char *file_name, const ed_params *params,
+encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
                               float *values, const char *prefix, bool optional, bool *found);
 
 /*
  * VGG16 and the linear heads of LPIPS from a user's file: features.N.weight, features.N.bias and linK.model.1.weight,
- * with or without "perceptual_loss." (or the released code's "net.sliceS.N") before them.
+ * with or without "perceptual_loss." (or the released code's "net.sliceS.N") before them. `heads` holds what `file` has
+ * not, as where VGG16 and the heads are published apart, or is NULL.
  */
-encdiff_status ed_lpips_load(ed_env *env, const ed_safetensors *file, const char *file_name, ed_params *params);
+encdiff_status ed_lpips_load(ed_env *env, const ed_tensor_file *file, const char *file_name,
+                             const ed_tensor_file *heads, ed_params *params);
 
 #endif

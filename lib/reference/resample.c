@@ -79,6 +79,32 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
     return ENCDIFF_OK;
 }
 
+/* y[n,p,q,c]: the largest or the mean over the pixels (p stride - pad + i, q stride - pad + j), i, j < size, that exist
+ */
+static encdiff_status run_window_pool(const ed_call *call)
+{
+    const ed_shape *in = ed_ref_shape(call, 0), *out = ed_ref_out_shape(call, 0);
+    int64_t size = call->node->attr.window.size, stride = call->node->attr.window.stride,
+            pad = call->node->attr.window.pad;
+    bool mean = call->node->attr.window.kind == ED_WINDOW_MEAN;
+    const float *x = call->in[0];
+    float *y = call->out[0];
+    for (int64_t i = 0; i < ed_shape_count(out); i++) {
+        int64_t c = i % out->dim[3], q = i / out->dim[3] % out->dim[2], p = i / out->dim[3] / out->dim[2];
+        int64_t n = p / out->dim[1], row = p % out->dim[1] * stride - pad, column = q * stride - pad, count = 0;
+        double sum = 0, largest = 0;
+        for (int64_t k = 0; k < size * size; k++) {
+            int64_t r = row + k / size, s = column + k % size;
+            if (r < 0 || r >= in->dim[1] || s < 0 || s >= in->dim[2]) continue;
+            double v = x[pixel(in, n, r, s) + c];
+            largest = count++ && largest >= v ? largest : v;
+            sum += v;
+        }
+        y[i] = (float)(mean ? sum / (double)count : largest);
+    }
+    return ENCDIFF_OK;
+}
+
 static encdiff_status run_concat(const ed_call *call)
 {
     int64_t rows = ed_shape_rows(ed_ref_shape(call, 0)), c1 = ed_shape_last(ed_ref_shape(call, 0)),
@@ -105,5 +131,6 @@ const ed_kernel ed_ref_upsample = {.run = run_upsample};
 const ed_kernel ed_ref_pool = {.run = run_pool};
 const ed_kernel ed_ref_max_pool = {.run = run_max_pool};
 const ed_kernel ed_ref_max_pool_grad = {.run = run_max_pool_grad};
+const ed_kernel ed_ref_window_pool = {.run = run_window_pool};
 const ed_kernel ed_ref_concat = {.run = run_concat};
 const ed_kernel ed_ref_slice = {.run = run_slice};

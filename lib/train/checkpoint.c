@@ -227,7 +227,7 @@ static encdiff_status read_moments(ed_trainer *t, const ed_safetensors *file, co
     return ENCDIFF_OK;
 }
 
-static encdiff_status read_checkpoint(ed_trainer *t, const ed_safetensors *file, const char *path, loaded *l)
+static encdiff_status read_checkpoint(ed_trainer *t, ed_safetensors *file, const char *path, loaded *l)
 {
     const char *stage = ed_safetensors_metadata(file, META_STAGE);
     if (!stage || !read_state(ed_safetensors_metadata(file, META_STATE), &l->state))

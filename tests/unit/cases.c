@@ -98,6 +98,11 @@ CASE(CONV2D, "3x3 of many channels, small images", (BATCH(7, 4, 5, 64), PARAM(33
 CASE(CONV2D, "4x4 stride 2 of many channels", (BATCH(3, 16, 12, 32), PARAM(40, 4, 4, 32), PARAM(40), NONE), .attr.conv = {2, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "4x4 stride 2 of many channels, odd image", (BATCH(3, 13, 11, 37), PARAM(51, 4, 4, 37), NONE, BATCH(3, 6, 5, 51)), .attr.conv = {2, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "4x4 stride 2 of many channels and tiles", (BATCH(5, 32, 26, 33), PARAM(64, 4, 4, 33), PARAM(64), BATCH(5, 16, 13, 64)), .attr.conv = {2, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "1x7", (BATCH(2, 5, 9, 6), PARAM(7, 1, 7, 6), NONE, NONE), .attr.conv = {1, 0, 3, 0, 3}),
+CASE(CONV2D, "7x1", (BATCH(2, 9, 5, 6), PARAM(7, 7, 1, 6), PARAM(7), NONE), .attr.conv = {1, 3, 0, 3, 0}),
+CASE(CONV2D, "1x7 of many channels", (DATA(2, 17, 17, 128), FROZEN(160, 1, 7, 128), NONE, NONE), .attr.conv = {1, 0, 3, 0, 3}, .flags = NO_GRADIENT),
+CASE(CONV2D, "7x1 of many channels", (DATA(2, 17, 17, 128), FROZEN(160, 7, 1, 128), NONE, NONE), .attr.conv = {1, 3, 0, 3, 0}, .flags = NO_GRADIENT),
+CASE(CONV2D, "3x1 of many channels, small image", (DATA(2, 8, 8, 384), FROZEN(64, 3, 1, 384), NONE, NONE), .attr.conv = {1, 1, 0, 1, 0}, .flags = NO_GRADIENT),
 CASE(CONV2D, "as in the U-Net's middle", (BATCH(5, 2, 2, 256), PARAM(256, 3, 3, 256), PARAM(256), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 
 /* ---------------------------------------------------------------- linear */
@@ -247,6 +252,13 @@ CASE(MAX_POOL, "one window", (FILLED(BATCH, DISTINCT, -1, 1, 1, 2, 2, 1))),
 /* Ties: the first maximum gets the gradient. */
 CASE(MAX_POOL, "ties", (FILLED(BATCH, WHOLE, 0, 3, 3, 6, 6, 17)), .flags = NO_DIFFERENCE),
 CASE(MAX_POOL, "as in VGG", (BATCH(1, 16, 16, 64)), .flags = NO_DIFFERENCE),
+CASE(WINDOW_POOL, "largest of 3x3, stride 2", (DATA(3, 7, 9, 5)), .attr.window = {ED_WINDOW_MAX, 3, 2, 0}, .flags = NO_GRADIENT),
+CASE(WINDOW_POOL, "largest of 3x3, padded, all negative", (FILLED(DATA, UNIFORM, -2, -1, 3, 5, 6, 19)), .attr.window = {ED_WINDOW_MAX, 3, 1, 1}, .flags = NO_GRADIENT),
+CASE(WINDOW_POOL, "mean of 3x3, padded", (DATA(3, 5, 6, 19)), .attr.window = {ED_WINDOW_MEAN, 3, 1, 1}, .flags = NO_GRADIENT),
+CASE(WINDOW_POOL, "mean of 3x3 of one pixel", (DATA(2, 1, 1, 3)), .attr.window = {ED_WINDOW_MEAN, 3, 1, 1}, .flags = NO_GRADIENT),
+CASE(WINDOW_POOL, "mean of 4x4, stride 3, rows left over", (DATA(2, 9, 6, 16)), .attr.window = {ED_WINDOW_MEAN, 4, 3, 2}, .flags = NO_GRADIENT),
+CASE(WINDOW_POOL, "one pixel", (DATA(3, 1, 1, 1)), .attr.window = {ED_WINDOW_MAX, 1, 1, 0}, .flags = NO_GRADIENT),
+CASE(WINDOW_POOL, "as in Inception", (DATA(1, 35, 35, 192)), .attr.window = {ED_WINDOW_MEAN, 3, 1, 1}, .flags = NO_GRADIENT),
 
 /* ---------------------------------------------------------------- diffusion */
 CASE(TIMESTEP_EMBEDDING, "even", (FILLED(DATA, WHOLE, 0, 1000, 5)), .given = SHAPE(5, 64), .flags = NO_GRADIENT,
