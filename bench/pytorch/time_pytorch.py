@@ -53,6 +53,10 @@ class Measurements:
         torch.manual_seed(0)
         torch.set_num_threads(options.threads)
         self.torch, self.options = torch, options
+        if options.precision == "bf16":
+            import training
+
+            training.norms_in_bf16()
         layout = FASTER_LAYOUT[options.one] if options.layout == "auto" else options.layout
         self.format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         self.layout = layout

@@ -9,6 +9,20 @@ def alphas_cumprod(steps=1000, start=0.0015, end=0.0155):
     return torch.cumprod(1 - betas, 0)
 
 
+def norms_in_bf16():
+    """Norms take the type of what autocast gives them, with parameters rounded to it: PyTorch 1.13 has no norm of bf16
+    numbers with f32 parameters, and casting to f32 and back instead is slower."""
+
+    def group_norm(self, x):
+        return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+    def layer_norm(self, x):
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+    torch.nn.GroupNorm.forward = group_norm
+    torch.nn.LayerNorm.forward = layer_norm
+
+
 class EMA:
     """Moving average of a module's parameters, with the published warm-up of the decay."""
 

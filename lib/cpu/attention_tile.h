@@ -45,9 +45,14 @@ ED_INLINE ed_row8 ed_load8_bf16(const ed_bf16 *p)
 /* As ed_store_bf16 rounds. */
 ED_INLINE void ed_store8_bf16(ed_bf16 *p, ed_row8 v)
 {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+    __m128bh half = _mm256_cvtneps_pbh((__m256)v);
+    memcpy(p, &half, sizeof half);
+#else
     ed_word8 bits = (ed_word8)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, number = (ed_word8)(v == v);
     ed_half8 half = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), ed_half8);
     memcpy(p, &half, sizeof half);
+#endif
 }
 
 #define ed_load8(p) _Generic(*(p), float : ed_load8_f32, ed_bf16 : ed_load8_bf16)(p)

@@ -125,6 +125,7 @@ static ed_backend avx2 = {
         },
 };
 
+/* The kernels of AVX-512; in bf16 those of AVX2, because rounding takes an instruction that the processor lacks. */
 static ed_backend avx512 = {
     MEMORY,
     .name = "cpu",
@@ -132,6 +133,27 @@ static ed_backend avx512 = {
     .sum_squares = ed_cpu_sum_squares_avx512,
     .widen = ed_cpu_widen_avx512,
     .narrow = ed_cpu_narrow_avx512,
+    .kernels =
+        {
+#define ED_CPU_OWN(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx512,
+#include "cpu/kernels.def"
+#undef ED_CPU_OWN
+        },
+    .bf16 =
+        {
+#define ED_CPU_BOTH(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx2_bf16,
+#include "cpu/kernels_bf16.def"
+#undef ED_CPU_BOTH
+        },
+};
+
+static ed_backend avx512_bf16 = {
+    MEMORY,
+    .name = "cpu",
+    .adamw = ed_cpu_adamw_avx512,
+    .sum_squares = ed_cpu_sum_squares_avx512,
+    .widen = ed_cpu_widen_avx512_bf16,
+    .narrow = ed_cpu_narrow_avx512_bf16,
     .kernels =
         {
 #define ED_CPU_OWN(id, name) [ED_OP_##id] = &ed_cpu_##name##_avx512,
@@ -156,6 +178,7 @@ ed_backend *ed_backend_cpu_at(ed_cpu_level level)
     case ED_CPU_PORTABLE: return &portable;
     case ED_CPU_AVX2: return has_avx2 ? &avx2 : NULL;
     case ED_CPU_AVX512: return has_avx512 ? &avx512 : NULL;
+    case ED_CPU_AVX512_BF16: return has_avx512 && __builtin_cpu_supports("avx512bf16") ? &avx512_bf16 : NULL;
     default: return NULL;
     }
 }

@@ -8,9 +8,11 @@
  *   group_norm.c ...     one kernel family a file: formula, shapes, code
  *   optimiser.c          AdamW with the moving average, sum of squares
  *
- * Every kernel file is compiled once a level: portable (SSE2, NEON, ...), AVX2 with FMA, AVX-512. The symbols of a
- * level end in its suffix, and ed_backend_cpu() returns the table of the best level that the machine has. Compared with
- * target_clones this works with every compiler and C library, under sanitizers, and lets a test run all levels.
+ * Every kernel file is compiled once a level: portable (SSE2, NEON, ...), AVX2 with FMA, AVX-512; and those of
+ * kernels_bf16.def once more for activations in bf16, which they load and store as such and compute with in f32. The
+ * symbols of a level end in its suffix, and ed_backend_cpu() returns the table of the best level that the machine has.
+ * Compared with target_clones this works with every compiler and C library, under sanitizers, and lets a test run all
+ * levels.
  *
  * Kernels run on the calling thread alone, since the batch is what is spread over threads, and allocate nothing. Where
  * there are fewer images than threads, those of inference compute the part of their outputs that the call asks for.
@@ -21,7 +23,14 @@
 
 #include "graph/backend.h"
 
-typedef enum ed_cpu_level { ED_CPU_PORTABLE, ED_CPU_AVX2, ED_CPU_AVX512, ED_CPU_LEVELS } ed_cpu_level;
+/* The last differs from the one before in its kernels for bf16 alone. */
+typedef enum ed_cpu_level {
+    ED_CPU_PORTABLE,
+    ED_CPU_AVX2,
+    ED_CPU_AVX512,
+    ED_CPU_AVX512_BF16,
+    ED_CPU_LEVELS
+} ed_cpu_level;
 
 /* The table of a level, or NULL where the machine or the build lacks it. */
 ed_backend *ed_backend_cpu_at(ed_cpu_level level);
@@ -43,5 +52,7 @@ ED_CPU_LEVEL()
 ED_CPU_LEVEL(_avx2)
 ED_CPU_LEVEL(_avx512)
 #undef ED_CPU_LEVEL
+void ed_cpu_widen_avx512_bf16(const uint16_t *from, float *to, size_t count);
+void ed_cpu_narrow_avx512_bf16(const float *from, uint16_t *to, size_t count);
 
 #endif

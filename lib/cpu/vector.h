@@ -67,13 +67,18 @@ ED_INLINE ed_vec ed_load_bf16(const ed_bf16 *p)
     return (ed_vec)(__builtin_convertvector(half, ed_uvec) << 16);
 }
 
-/* Rounds to nearest, ties to even; NaN stays NaN. */
+/* Rounds to nearest, ties to even; NaN stays NaN. The processor's own instruction takes numbers below 2^-126 for 0. */
 ED_INLINE void ed_store_bf16(ed_bf16 *p, ed_vec v)
 {
+#if defined(__AVX512BF16__)
+    __m256bh half = _mm512_cvtneps_pbh((__m512)v);
+    memcpy(p, &half, sizeof half);
+#else
     ed_uvec bits = (ed_uvec)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     ed_uvec number = (ed_uvec)(v == v);
     ed_hvec half = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), ed_hvec);
     memcpy(p, &half, sizeof half);
+#endif
 }
 
 ED_INLINE float ed_get_f32(const float *p) { return *p; }

@@ -324,6 +324,9 @@ static encdiff_status run_grad(const ed_call *call)
 
 static void release_grad(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d_grad_input, env, state); }
 
-const ed_kernel ED_CPU(conv2d) = {
-    .prepare = prepare, .run = run, .release = release, .parts = true, .part_scratch = part_scratch};
+const ed_kernel ED_CPU(conv2d) = {.prepare = prepare,
+                                  .run = run,
+                                  .release = release,
+                                  .parts = ED_CONV_PARTS,
+                                  .part_scratch = ED_CONV_PARTS ? part_scratch : NULL};
 const ed_kernel ED_CPU(conv2d_grad_input) = {.prepare = prepare_grad, .run = run_grad, .release = release_grad};

@@ -103,33 +103,22 @@ ED_INLINE bool ed_winograd_suits(const ed_graph *graph, const ed_node *node, ed_
     return plain && wd[1] == 3 && wd[2] == 3 && g->c >= 32 && g->o >= 32 && g->h >= 4 && g->w >= 4 && g->tiles >= 16;
 }
 
-/*
- * What does not suit goes to a kernel of lib/cpu/onednn, which computes in f32; in bf16 on copies, where one part does
- * the work of all.
- */
+/* What does not suit goes to a kernel of lib/cpu/onednn, which computes in f32: in bf16 on copies, and not in parts. */
 #ifdef ED_CPU_BF16
 
-ED_INLINE ed_widening ed_other(const ed_kernel *kernel) { return (ed_widening){kernel, ED_CPU(widen), ED_CPU(narrow)}; }
+#define ED_CONV_PARTS false
 
 ED_INLINE encdiff_status ed_other_prepare(const ed_kernel *kernel, ed_env *env, const ed_graph *graph,
                                           const ed_node *node, size_t *scratch, void **state)
 {
-    ed_widening how = ed_other(kernel);
+    ed_widening how = {kernel, ED_CPU(widen), ED_CPU(narrow)};
     return ed_widened_create(env, &how, graph, node, scratch, state);
-}
-
-ED_INLINE size_t ed_other_part_scratch(const ed_kernel *kernel, const ed_graph *graph, const ed_node *node, int parts)
-{
-    (void)parts;
-    ed_widening how = ed_other(kernel);
-    return ed_widened_scratch(&how, graph, node);
 }
 
 ED_INLINE encdiff_status ed_other_run(const ed_kernel *kernel, const ed_call *call)
 {
-    ed_widening how = ed_other(kernel);
-    if (call->state) return ed_widened.run(call);
-    return call->part == 0 ? ed_widened_run(&how, call) : ENCDIFF_OK;
+    (void)kernel;
+    return ed_widened.run(call);
 }
 
 ED_INLINE void ed_other_release(const ed_kernel *kernel, ed_env *env, void *state)
@@ -140,15 +129,12 @@ ED_INLINE void ed_other_release(const ed_kernel *kernel, ed_env *env, void *stat
 
 #else
 
+#define ED_CONV_PARTS true
+
 ED_INLINE encdiff_status ed_other_prepare(const ed_kernel *kernel, ed_env *env, const ed_graph *graph,
                                           const ed_node *node, size_t *scratch, void **state)
 {
     return kernel->prepare(env, graph, node, scratch, state);
-}
-
-ED_INLINE size_t ed_other_part_scratch(const ed_kernel *kernel, const ed_graph *graph, const ed_node *node, int parts)
-{
-    return kernel->part_scratch(graph, node, parts);
 }
 
 ED_INLINE encdiff_status ed_other_run(const ed_kernel *kernel, const ed_call *call) { return kernel->run(call); }

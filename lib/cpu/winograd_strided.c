@@ -269,7 +269,7 @@ static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts
 {
     plan p;
     size_t count[5];
-    return make_plan(graph, node, &p) ? sizes(&p, count) : ed_other_part_scratch(&ed_onednn_conv2d, graph, node, parts);
+    return make_plan(graph, node, &p) ? sizes(&p, count) : ed_onednn_conv2d.part_scratch(graph, node, parts);
 }
 
 /* x w b? r? -> y; a part is some of the output channels */
@@ -297,5 +297,8 @@ static encdiff_status run(const ed_call *call)
 
 static void release(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d, env, state); }
 
-const ed_kernel ED_CPU(conv2d_strided) = {
-    .prepare = prepare, .run = run, .release = release, .parts = true, .part_scratch = part_scratch};
+const ed_kernel ED_CPU(conv2d_strided) = {.prepare = prepare,
+                                          .run = run,
+                                          .release = release,
+                                          .parts = ED_CONV_PARTS,
+                                          .part_scratch = ED_CONV_PARTS ? part_scratch : NULL};

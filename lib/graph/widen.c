@@ -27,34 +27,6 @@ static size_t with_copies(size_t scratch, const ed_graph *graph, const ed_node *
     return scratch;
 }
 
-static encdiff_status run_copies(const ed_widening *how, const ed_call *call, void *state, size_t scratch)
-{
-    ed_call inner = *call;
-    char *copy = (char *)call->scratch + aligned(scratch);
-    inner.state = state;
-    inner.part = 0;
-    inner.parts = 1;
-    for (int i = 0; i < ED_MAX_INPUTS; i++) {
-        ed_value value = call->node->in[i];
-        if (!is_copied(call->graph, value)) continue;
-        how->widen(call->in[i], (float *)copy, count_of(call->graph, value));
-        inner.in[i] = copy;
-        copy += copy_size(call->graph, value);
-    }
-    for (int k = 0; k < ED_MAX_OUTPUTS; k++) {
-        if (!is_copied(call->graph, call->node->out[k])) continue;
-        inner.out[k] = copy;
-        copy += copy_size(call->graph, call->node->out[k]);
-    }
-    ED_TRY(how->kernel->run(&inner));
-    for (int k = 0; k < ED_MAX_OUTPUTS; k++)
-        if (is_copied(call->graph, call->node->out[k]))
-            how->narrow(inner.out[k], call->out[k], count_of(call->graph, call->node->out[k]));
-    return ENCDIFF_OK;
-}
-
-/* ---------------------------------------------------------------- with a state */
-
 typedef struct widened {
     ed_widening how;
     void *state; /* the kernel's */
@@ -88,19 +60,27 @@ encdiff_status ed_widened_create(ed_env *env, const ed_widening *how, const ed_g
 static encdiff_status run(const ed_call *call)
 {
     const widened *w = call->state;
-    return run_copies(&w->how, call, w->state, w->scratch);
+    const ed_widening *how = &w->how;
+    ed_call inner = *call;
+    char *copy = (char *)call->scratch + aligned(w->scratch);
+    inner.state = w->state;
+    for (int i = 0; i < ED_MAX_INPUTS; i++) {
+        ed_value value = call->node->in[i];
+        if (!is_copied(call->graph, value)) continue;
+        how->widen(call->in[i], (float *)copy, count_of(call->graph, value));
+        inner.in[i] = copy;
+        copy += copy_size(call->graph, value);
+    }
+    for (int k = 0; k < ED_MAX_OUTPUTS; k++) {
+        if (!is_copied(call->graph, call->node->out[k])) continue;
+        inner.out[k] = copy;
+        copy += copy_size(call->graph, call->node->out[k]);
+    }
+    ED_TRY(how->kernel->run(&inner));
+    for (int k = 0; k < ED_MAX_OUTPUTS; k++)
+        if (is_copied(call->graph, call->node->out[k]))
+            how->narrow(inner.out[k], call->out[k], count_of(call->graph, call->node->out[k]));
+    return ENCDIFF_OK;
 }
 
 const ed_kernel ed_widened = {.run = run, .release = release};
-
-/* ---------------------------------------------------------------- without */
-
-size_t ed_widened_scratch(const ed_widening *how, const ed_graph *graph, const ed_node *node)
-{
-    return with_copies(how->kernel->part_scratch(graph, node, 1), graph, node);
-}
-
-encdiff_status ed_widened_run(const ed_widening *how, const ed_call *call)
-{
-    return run_copies(how, call, NULL, how->kernel->part_scratch(call->graph, call->node, 1));
-}

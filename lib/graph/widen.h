@@ -20,9 +20,4 @@ extern const ed_kernel ed_widened;
 encdiff_status ed_widened_create(ed_env *env, const ed_widening *how, const ed_graph *graph, const ed_node *node,
                                  size_t *scratch, void **state);
 
-/* The same without a state, for a kernel that can do without one where it has part_scratch: bytes, and the whole call.
- */
-size_t ed_widened_scratch(const ed_widening *how, const ed_graph *graph, const ed_node *node);
-encdiff_status ed_widened_run(const ed_widening *how, const ed_call *call);
-
 #endif

@@ -153,7 +153,7 @@ static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk
     p->parts = parts;
     p->used = ++infer->clock;
     ed_graph_init(&p->graph, env);
-    p->graph.compute = infer->team->compute;
+    p->graph.compute = parts > 1 ? ED_F32 : infer->team->compute; /* bf16 saves nothing there */
     build(infer->networks, p);
     encdiff_status status = p->graph.status;
     if (status == ENCDIFF_OK && !(p->execs = ed_alloc(env, (size_t)infer->team->ranks, sizeof *p->execs)))

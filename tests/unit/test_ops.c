@@ -33,7 +33,8 @@ static const double bf16_against_f32 = 0.1;
 static const double difference_tolerance = 1e-3;
 static const double step = 1.0 / 32;
 
-static const char *const level_names[ED_CPU_LEVELS] = {"portable cpu", "cpu with avx2", "cpu with avx512"};
+static const char *const level_names[ED_CPU_LEVELS] = {"portable cpu", "cpu with avx2", "cpu with avx512",
+                                                       "cpu with avx512bf16"};
 
 static ed_memory memory;
 static ed_env env;
