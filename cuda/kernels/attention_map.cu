@@ -1,6 +1,6 @@
 /*
  * attention_map   p = softmax over the keys of scale q . k, mean over the heads      q (N, L, C), k (N, M, C)
- *                 -> p (N, L, M), =.    For pictures; a warp per query, keys by turns, scores computed twice.
+ *                 -> p (N, L, M) f32, =.    For pictures; a warp per query, keys by turns, scores computed twice.
  */
 #include "cuda/kernels/attention.h"
 
@@ -15,7 +15,7 @@ template <class T> __device__ static inline float map_score(const ed_attention &
 }
 
 template <class T>
-__global__ void ED_THREADS(WARPS *ED_WARP) attention_map(ed_attention a, const T *q, const T *k, T *map)
+__global__ void ED_THREADS(WARPS *ED_WARP) attention_map(ed_attention a, const T *q, const T *k, float *map)
 {
     ED_DYNAMIC_SHARED(float, shared); /* for each warp and head: the largest score, and 1 / (heads * sum of 2^s) */
     int lane = (int)threadIdx.x % ED_WARP, warp = (int)threadIdx.x / ED_WARP;
@@ -40,7 +40,7 @@ __global__ void ED_THREADS(WARPS *ED_WARP) attention_map(ed_attention a, const T
         float p = 0;
         for (int e = 0; e < a.heads; e++)
             p += exp2f(map_score(a, mine + e * a.d, keys + j * a.c + e * a.d) - most[e]) * share[e];
-        ed_store(map + row * a.m + j, p);
+        map[row * a.m + j] = p;
     }
 }
 
@@ -48,7 +48,7 @@ template <class T> static encdiff_status launch(const ed_call *call, const ed_at
 {
     return ED_LAUNCH(call, attention_map<T>, (unsigned)((a.n * a.l + WARPS - 1) / WARPS), WARPS * ED_WARP,
                      (size_t)(WARPS * 2 * a.heads) * sizeof(float), a, ed_in<T>(call, 0), ed_in<T>(call, 1),
-                     ed_out<T>(call, 0));
+                     ed_out<float>(call, 0));
 }
 
 static encdiff_status prepare(ed_env *env, const ed_graph *, const ed_node *node, size_t *, void **)

@@ -11,9 +11,24 @@
  * Shazeer 2020).
  */
 #include "cuda/kernels/columns.h"
-#include "cuda/kernels/operand.h"
 
 /* ---------------------------------------------------------------- a vector for each image or for all */
+
+/* A vector that a thread reads once: e is of the type of x, s and t are f32. */
+struct ed_operand {
+    const void *data; /* nullptr where absent */
+    bool bf16;
+    __device__ float operator[](int64_t i) const
+    {
+        return bf16 ? ed_load(static_cast<const __nv_bfloat16 *>(data) + i) : static_cast<const float *>(data)[i];
+    }
+};
+
+static ed_operand ed_operand_of(const ed_call *call, int input)
+{
+    if (!call->in[input]) return {nullptr, false};
+    return {call->in[input], ed_in_type(call, input) == ED_BF16};
+}
 
 /* y = x * s[image][c] + t[image][c]; s is 1 and t is 0 where not given. */
 template <class T, int V>

@@ -15,58 +15,54 @@
 
 __device__ static inline float clamped(float v) { return v < LOWEST ? LOWEST : v > HIGHEST ? HIGHEST : v; }
 
-template <class T>
-__global__ void ED_THREADS(BLOCK)
-    gaussian_sample(const T *moments, const T *noise, T *z, float *kl, int64_t items, int64_t channels)
+static __global__ void ED_THREADS(BLOCK)
+    gaussian_sample(const float *moments, const float *noise, float *z, float *kl, int64_t items, int64_t channels)
 {
     float sum = 0;
     for (int64_t i = threadIdx.x; i < items; i += BLOCK) {
         int64_t at = blockIdx.x * items + i, from = at / channels * 2 * channels + at % channels;
-        float mean = ed_load(moments + from), v = clamped(ed_load(moments + from + channels));
-        ed_store(z + at, mean + expf(0.5f * v) * ed_load(noise + at));
+        float mean = moments[from], v = clamped(moments[from + channels]);
+        z[at] = mean + expf(0.5f * v) * noise[at];
         sum += mean * mean + (expm1f(v) - v);
     }
     sum = ed_sum_block<BLOCK>(sum);
     if (threadIdx.x == 0) kl[blockIdx.x] = 0.5f * sum;
 }
 
-template <class T>
-__global__ void ED_THREADS(BLOCK) gaussian_sample_grad(const T *moments, const T *noise, const T *dz, const float *dkl,
-                                                       T *dmoments, int64_t count, int64_t items, int64_t channels)
+static __global__ void ED_THREADS(BLOCK)
+    gaussian_sample_grad(const float *moments, const float *noise, const float *dz, const float *dkl, float *dmoments,
+                         int64_t count, int64_t items, int64_t channels)
 {
     int64_t stride = (int64_t)gridDim.x * BLOCK;
     for (int64_t at = (int64_t)blockIdx.x * BLOCK + threadIdx.x; at < count; at += stride) {
         int64_t from = at / channels * 2 * channels + at % channels;
-        float mean = ed_load(moments + from), v = ed_load(moments + from + channels), kept = clamped(v);
-        float d = dz ? ed_load(dz + at) : 0.0f, d_kl = dkl ? dkl[at / items] : 0;
-        float slope = 0.5f * (d * ed_load(noise + at) * expf(0.5f * kept) + d_kl * expm1f(kept));
-        ed_store(dmoments + from, d + d_kl * mean);
-        ed_store(dmoments + from + channels, v < LOWEST || v > HIGHEST ? 0.0f : slope);
+        float mean = moments[from], v = moments[from + channels], kept = clamped(v);
+        float d = dz ? dz[at] : 0.0f, d_kl = dkl ? dkl[at / items] : 0;
+        float slope = 0.5f * (d * noise[at] * expf(0.5f * kept) + d_kl * expm1f(kept));
+        dmoments[from] = d + d_kl * mean;
+        dmoments[from + channels] = v < LOWEST || v > HIGHEST ? 0.0f : slope;
     }
 }
 
-template <class T> static encdiff_status launch(const ed_call *call)
+static encdiff_status run(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 1);
     int64_t count = ed_shape_count(shape), images = shape->dim[0];
     if (count == 0) return ENCDIFF_OK;
-    return ED_LAUNCH(call, gaussian_sample<T>, (unsigned)images, BLOCK, 0, ed_in<T>(call, 0), ed_in<T>(call, 1),
-                     ed_out<T>(call, 0), ed_out<float>(call, 1), count / images, ed_shape_last(shape));
+    return ED_LAUNCH(call, gaussian_sample, (unsigned)images, BLOCK, 0, ed_in<float>(call, 0), ed_in<float>(call, 1),
+                     ed_out<float>(call, 0), ed_out<float>(call, 1), count / images, ed_shape_last(shape));
 }
 
 /* moments noise dz? dkl? -> dmoments */
-template <class T> static encdiff_status launch_grad(const ed_call *call)
+static encdiff_status run_grad(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 1);
     int64_t count = ed_shape_count(shape), images = shape->dim[0];
     if (count == 0) return ENCDIFF_OK;
-    return ED_LAUNCH(call, gaussian_sample_grad<T>, ed_blocks(count, BLOCK), BLOCK, 0, ed_in<T>(call, 0),
-                     ed_in<T>(call, 1), ed_in<T>(call, 2), ed_in<float>(call, 3), ed_out<T>(call, 0), count,
+    return ED_LAUNCH(call, gaussian_sample_grad, ed_blocks(count, BLOCK), BLOCK, 0, ed_in<float>(call, 0),
+                     ed_in<float>(call, 1), ed_in<float>(call, 2), ed_in<float>(call, 3), ed_out<float>(call, 0), count,
                      count / images, ed_shape_last(shape));
 }
-
-static encdiff_status run(const ed_call *call) { return ED_DISPATCH(ed_in_type(call, 0), launch, call); }
-static encdiff_status run_grad(const ed_call *call) { return ED_DISPATCH(ed_in_type(call, 0), launch_grad, call); }
 
 ED_CUDA_KERNEL(gaussian_sample, nullptr, run);
 ED_CUDA_KERNEL(gaussian_sample_grad, nullptr, run_grad);

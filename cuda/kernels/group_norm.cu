@@ -11,7 +11,6 @@
 #include "cuda/kernels/activate.h"
 #include "cuda/kernels/columns.h"
 #include "cuda/kernels/moments.h"
-#include "cuda/kernels/operand.h"
 
 /* ---------------------------------------------------------------- of a group */
 
@@ -36,7 +35,7 @@ static __global__ void ED_THREADS(WARPS *ED_WARP)
 
 template <class T, int V>
 __global__ void ED_THREADS(ED_COLUMN_THREADS)
-    group_norm_map(const T *x, const float *gamma, const float *beta, ed_operand ss, const float *stats, T *y,
+    group_norm_map(const T *x, const float *gamma, const float *beta, const T *ss, const float *stats, T *y,
                    ed_columns c, int64_t groups, int width, ed_activation activation)
 {
     ed_place at = ed_column_place<V>(c);
@@ -47,8 +46,8 @@ __global__ void ED_THREADS(ED_COLUMN_THREADS)
         mean[k] = stats[group * 2];
         gain[k] = stats[group * 2 + 1] * gamma[channel];
         shift[k] = beta[channel];
-        more[k] = ss.data ? 1 + ss[at.image * 2 * c.channels + channel] : 1;
-        then[k] = ss.data ? ss[(at.image * 2 + 1) * c.channels + channel] : 0;
+        more[k] = ss ? 1 + ed_load(ss + at.image * 2 * c.channels + channel) : 1;
+        then[k] = ss ? ed_load(ss + (at.image * 2 + 1) * c.channels + channel) : 0;
     }
     for (int64_t row = at.first; row < at.last; row += c.lines) {
         int64_t i = (at.image * c.rows + row) * c.channels + at.channel;
@@ -80,7 +79,7 @@ template <class T, int V> static encdiff_status launch(const ed_call *call)
     ED_TRY(ED_LAUNCH(call, group_norm_unite, (unsigned)((c.images * groups + WARPS - 1) / WARPS), WARPS * ED_WARP, 0,
                      part, c, groups, width, call->node->attr.group_norm.eps, stats));
     return ED_LAUNCH(call, (group_norm_map<T, V>), ed_columns_grid(&c), ed_columns_block(&c), 0, ed_in<T>(call, 0),
-                     ed_in<float>(call, 1), ed_in<float>(call, 2), ed_operand_of(call, 3), stats, ed_out<T>(call, 0), c,
+                     ed_in<float>(call, 1), ed_in<float>(call, 2), ed_in<T>(call, 3), stats, ed_out<T>(call, 0), c,
                      groups, width, call->node->attr.group_norm.activation);
 }
 

@@ -10,15 +10,13 @@
  */
 #include "cuda/kernels/activate.h"
 #include "cuda/kernels/columns.h"
-#include "cuda/kernels/operand.h"
 #include "cuda/kernels/reduce.h"
 
 #define WARPS 4 /* groups of a block */
 
 /* The operands that do not depend on the width. */
 template <class T> struct operands {
-    const T *x, *dy, *r;
-    ed_operand ss;
+    const T *x, *dy, *r, *ss;
     const float *gamma, *beta, *stats;
     int64_t groups;
     int width; /* channels of a group */
@@ -41,8 +39,8 @@ __device__ static inline channels_of<V> group_norm_channels(const operands<T> &o
         v.inverse[k] = o.stats[group * 2 + 1];
         v.gamma[k] = o.gamma[channel];
         v.beta[k] = o.beta[channel];
-        v.more[k] = o.ss.data ? 1 + o.ss[at.image * 2 * c.channels + channel] : 1;
-        v.then[k] = o.ss.data ? o.ss[(at.image * 2 + 1) * c.channels + channel] : 0;
+        v.more[k] = o.ss ? 1 + ed_load(o.ss + at.image * 2 * c.channels + channel) : 1;
+        v.then[k] = o.ss ? ed_load(o.ss + (at.image * 2 + 1) * c.channels + channel) : 0;
     }
     return v;
 }
@@ -98,7 +96,7 @@ __global__ void ED_THREADS(WARPS *ED_WARP)
     for (int i = threadIdx.x % ED_WARP; i < o.width && active; i += ED_WARP) {
         int64_t channel = first + i, at = image * 2 * c.channels + channel;
         const float *from = part + image * c.chunks * 2 * c.channels + channel;
-        float s1 = 0, s0 = 0, more = o.ss.data ? 1 + o.ss[at] : 1;
+        float s1 = 0, s0 = 0, more = o.ss ? 1 + ed_load(o.ss + at) : 1;
         for (int chunk = 0; chunk < c.chunks; chunk++, from += 2 * c.channels) s1 += from[0], s0 += from[c.channels];
         if (dss) {
             ed_store(dss + at, o.gamma[channel] * s1 + o.beta[channel] * s0);
@@ -158,7 +156,7 @@ template <class T, int V> static encdiff_status launch(const ed_call *call)
     operands<T> o = {ed_in<T>(call, 0),
                      ed_in<T>(call, 5),
                      ed_in<T>(call, 8),
-                     ed_operand_of(call, 3),
+                     ed_in<T>(call, 3),
                      ed_in<float>(call, 1),
                      ed_in<float>(call, 2),
                      ed_in<float>(call, 4),

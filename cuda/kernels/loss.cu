@@ -1,5 +1,5 @@
 /*
- * Losses per image, f32 whatever the type of x:
+ * Losses per image, of f32:
  *
  *   difference_loss   loss[n] = mean of |x - y| or (x - y)^2      difference_loss_grad   dx = dloss[n] f' / items
  *   mean_loss         loss[n] = mean of f(x), see ed_mean_kind    mean_loss_grad         dx = dloss[n] f' / items
@@ -74,8 +74,9 @@ struct mean_grad_of {
 #define BLOCK 256
 
 /* out[n] = mean of f(x, y); packs: of four items that may be read at once; y may be nullptr */
-template <class T, class F>
-__global__ void ED_THREADS(BLOCK) image_means(const T *x, const T *y, float *out, int64_t items, int64_t packs, F f)
+template <class F>
+__global__ void ED_THREADS(BLOCK)
+    image_means(const float *x, const float *y, float *out, int64_t items, int64_t packs, F f)
 {
     int64_t start = (int64_t)blockIdx.x * items;
     float sum = 0;
@@ -86,62 +87,47 @@ __global__ void ED_THREADS(BLOCK) image_means(const T *x, const T *y, float *out
         for (int k = 0; k < 4; k++) four += f(u[k], v[k]);
         sum += four;
     }
-    for (int64_t i = packs * 4 + threadIdx.x; i < items; i += BLOCK)
-        sum += f(ed_load(x + start + i), y ? ed_load(y + start + i) : 0.0f);
+    for (int64_t i = packs * 4 + threadIdx.x; i < items; i += BLOCK) sum += f(x[start + i], y ? y[start + i] : 0);
     sum = ed_sum_block<BLOCK>(sum);
     if (threadIdx.x == 0) out[blockIdx.x] = sum / (float)items;
 }
 
-template <class T, class F> static encdiff_status launch_means(const ed_call *call, const T *x, const T *y, const F &f)
+template <class F> static encdiff_status launch_means(const ed_call *call, const float *x, const float *y, const F &f)
 {
     int64_t images = ed_images(call), items = images ? ed_items(call) / images : 0;
     if (images * items == 0) return ENCDIFF_OK;
-    return ED_LAUNCH(call, (image_means<T, F>), (unsigned)images, BLOCK, 0, x, y, ed_out<float>(call, 0), items,
+    return ED_LAUNCH(call, image_means<F>, (unsigned)images, BLOCK, 0, x, y, ed_out<float>(call, 0), items,
                      ed_wide(items, x, y) ? items / 4 : (int64_t)0, f);
 }
 
 /* ---------------------------------------------------------------- launchers */
 
-template <class T> static encdiff_status launch_difference(const ed_call *call)
+static encdiff_status run_difference(const ed_call *call)
 {
     difference_of f = {call->node->attr.difference.kind == ED_LOSS_L2};
-    return launch_means<T>(call, ed_in<T>(call, 0), ed_in<T>(call, 1), f);
+    return launch_means(call, ed_in<float>(call, 0), ed_in<float>(call, 1), f);
 }
 
-template <class T> static encdiff_status launch_mean(const ed_call *call)
+static encdiff_status run_mean(const ed_call *call)
 {
     mean_of f = {call->node->attr.mean.kind};
-    return launch_means<T>(call, ed_in<T>(call, 0), static_cast<const T *>(nullptr), f);
+    return launch_means(call, ed_in<float>(call, 0), nullptr, f);
 }
 
 /* x y dloss -> dx */
-template <class T> static encdiff_status launch_difference_grad(const ed_call *call)
+static encdiff_status run_difference_grad(const ed_call *call)
 {
     int64_t images = ed_images(call), items = images ? ed_items(call) / images : 0;
     difference_grad_of f = {call->node->attr.difference.kind == ED_LOSS_L2, ed_in<float>(call, 2), (float)items, 0};
-    return ed_map<T>(call, ed_in<T>(call, 0), ed_in<T>(call, 1), ed_out<T>(call, 0), images, items, f);
+    return ed_map<float>(call, ed_in<float>(call, 0), ed_in<float>(call, 1), ed_out<float>(call, 0), images, items, f);
 }
 
 /* x dloss -> dx */
-template <class T> static encdiff_status launch_mean_grad(const ed_call *call)
+static encdiff_status run_mean_grad(const ed_call *call)
 {
     int64_t images = ed_images(call), items = images ? ed_items(call) / images : 0;
     mean_grad_of f = {call->node->attr.mean.kind, ed_in<float>(call, 1), (float)items, 0};
-    return ed_map<T>(call, ed_in<T>(call, 0), nullptr, ed_out<T>(call, 0), images, items, f);
-}
-
-static encdiff_status run_difference(const ed_call *call)
-{
-    return ED_DISPATCH(ed_in_type(call, 0), launch_difference, call);
-}
-static encdiff_status run_difference_grad(const ed_call *call)
-{
-    return ED_DISPATCH(ed_in_type(call, 0), launch_difference_grad, call);
-}
-static encdiff_status run_mean(const ed_call *call) { return ED_DISPATCH(ed_in_type(call, 0), launch_mean, call); }
-static encdiff_status run_mean_grad(const ed_call *call)
-{
-    return ED_DISPATCH(ed_in_type(call, 0), launch_mean_grad, call);
+    return ed_map<float>(call, ed_in<float>(call, 0), nullptr, ed_out<float>(call, 0), images, items, f);
 }
 
 ED_CUDA_KERNEL(difference_loss, nullptr, run_difference);

@@ -9,7 +9,6 @@
  * written out would lose digits by cancellation. A warp owns a code in the gradient and walks over all positions, so
  * that each code's sum has one order and needs no atomics.
  */
-#include "cuda/kernels/operand.h"
 #include "cuda/kernels/reduce.h"
 
 #define BLOCK 128
@@ -18,15 +17,14 @@
 /* ---------------------------------------------------------------- nearest codes */
 
 /* Up to four channels: the codes go through shared memory as packs padded with zeros. */
-template <class T>
-__global__ void ED_THREADS(BLOCK) quantize_narrow(const T *z, const float *e, int64_t positions, int channels,
-                                                  int codes, T *y, int *index, float *distance)
+static __global__ void ED_THREADS(BLOCK) quantize_narrow(const float *z, const float *e, int64_t positions,
+                                                         int channels, int codes, float *y, int *index, float *distance)
 {
     ED_SHARED(float4, tile, TILE);
     int64_t at = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
     float mine[4] = {}, best = INFINITY;
     int nearest = 0;
-    for (int c = 0; c < channels && at < positions; c++) mine[c] = ed_load(z + at * channels + c);
+    for (int c = 0; c < channels && at < positions; c++) mine[c] = z[at * channels + c];
     for (int first = 0; first < codes; first += TILE) {
         int count = codes - first < TILE ? codes - first : TILE;
         __syncthreads(); /* the tile before has been read */
@@ -46,13 +44,12 @@ __global__ void ED_THREADS(BLOCK) quantize_narrow(const T *z, const float *e, in
     if (at >= positions) return;
     index[at] = nearest;
     distance[at] = best;
-    for (int c = 0; c < channels; c++) ed_store(y + at * channels + c, e[(int64_t)nearest * channels + c]);
+    for (int c = 0; c < channels; c++) y[at * channels + c] = e[(int64_t)nearest * channels + c];
 }
 
 /* Any number of channels: a warp per position, its lanes take the codes by turns. */
-template <class T>
-__global__ void ED_THREADS(BLOCK) quantize_broad(const T *z, const float *e, int64_t positions, int channels, int codes,
-                                                 T *y, int *index, float *distance)
+static __global__ void ED_THREADS(BLOCK) quantize_broad(const float *z, const float *e, int64_t positions, int channels,
+                                                        int codes, float *y, int *index, float *distance)
 {
     int64_t at = ((int64_t)blockIdx.x * BLOCK + threadIdx.x) / ED_WARP;
     int lane = (int)threadIdx.x % ED_WARP, nearest = codes;
@@ -60,7 +57,7 @@ __global__ void ED_THREADS(BLOCK) quantize_broad(const T *z, const float *e, int
     for (int i = lane; i < codes && at < positions; i += ED_WARP) {
         float sum = 0;
         for (int c = 0; c < channels; c++) {
-            float off = ed_load(z + at * channels + c) - e[(int64_t)i * channels + c];
+            float off = z[at * channels + c] - e[(int64_t)i * channels + c];
             sum += off * off;
         }
         if (sum < best || nearest == codes) best = sum, nearest = i;
@@ -73,7 +70,7 @@ __global__ void ED_THREADS(BLOCK) quantize_broad(const T *z, const float *e, int
     if (at >= positions) return;
     if (nearest == codes) nearest = 0; /* no distance is a number */
     if (lane == 0) index[at] = nearest, distance[at] = best;
-    for (int c = lane; c < channels; c += ED_WARP) ed_store(y + at * channels + c, e[(int64_t)nearest * channels + c]);
+    for (int c = lane; c < channels; c += ED_WARP) y[at * channels + c] = e[(int64_t)nearest * channels + c];
 }
 
 /* loss[n] = factor * sum of an image's distances */
@@ -97,23 +94,23 @@ typedef struct gradient {
     float commitment, codebook; /* times 2 / items */
 } gradient;
 
-template <class T>
-__global__ void ED_THREADS(BLOCK) quantize_grad_items(gradient g, const T *z, const T *dy, T *dz, int64_t count)
+static __global__ void ED_THREADS(BLOCK)
+    quantize_grad_items(gradient g, const float *z, const float *dy, float *dz, int64_t count)
 {
     int64_t stride = (int64_t)gridDim.x * BLOCK;
     for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += stride) {
         int64_t at = i / g.channels;
-        float d = dy ? ed_load(dy + i) : 0.0f;
+        float d = dy ? dy[i] : 0.0f;
         if (g.dloss)
             d += g.dloss[at / g.positions] * g.commitment *
-                 (ed_load(z + i) - g.e[(int64_t)g.index[at] * g.channels + i % g.channels]);
-        ed_store(dz + i, d);
+                 (z[i] - g.e[(int64_t)g.index[at] * g.channels + i % g.channels]);
+        dz[i] = d;
     }
 }
 
 /* A warp per code; lanes look at 32 positions at a time, then take the channels of each that has the code. */
-template <class T>
-__global__ void ED_THREADS(BLOCK) quantize_grad_codes(gradient g, const T *z, float *de, int64_t all, int codes)
+static __global__ void ED_THREADS(BLOCK)
+    quantize_grad_codes(gradient g, const float *z, float *de, int64_t all, int codes)
 {
     int code = (int)((blockIdx.x * BLOCK + threadIdx.x) / ED_WARP), lane = (int)threadIdx.x % ED_WARP;
     if (code >= codes) return; /* the whole warp */
@@ -123,8 +120,7 @@ __global__ void ED_THREADS(BLOCK) quantize_grad_codes(gradient g, const T *z, fl
             bool has = first + lane < all && g.index[first + lane] == code;
             for (unsigned left = __ballot_sync(ED_ALL_LANES, has); left; left &= left - 1) {
                 int64_t at = first + __ffs((int)left) - 1;
-                if (c < g.channels)
-                    sum += g.dloss[at / g.positions] * g.codebook * (ed_load(z + at * g.channels + c) - mine);
+                if (c < g.channels) sum += g.dloss[at / g.positions] * g.codebook * (z[at * g.channels + c] - mine);
             }
         }
         if (c < g.channels) de[(int64_t)code * g.channels + c] -= sum;
@@ -141,7 +137,7 @@ static encdiff_status prepare(ed_env *, const ed_graph *graph, const ed_node *no
     return ENCDIFF_OK;
 }
 
-template <class T> static encdiff_status launch(const ed_call *call)
+static encdiff_status run(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t positions = positions_of(shape), images = shape->dim[0];
@@ -150,22 +146,20 @@ template <class T> static encdiff_status launch(const ed_call *call)
     float *distance = static_cast<float *>(call->scratch);
     if (positions * channels == 0) return ENCDIFF_OK;
     if (channels <= 4)
-        ED_TRY(ED_LAUNCH(call, quantize_narrow<T>, (unsigned)((positions + BLOCK - 1) / BLOCK), BLOCK, 0,
-                         ed_in<T>(call, 0), ed_in<float>(call, 1), positions, channels, codes, ed_out<T>(call, 0),
-                         ed_out<int>(call, 1), distance));
+        ED_TRY(ED_LAUNCH(call, quantize_narrow, (unsigned)((positions + BLOCK - 1) / BLOCK), BLOCK, 0,
+                         ed_in<float>(call, 0), ed_in<float>(call, 1), positions, channels, codes,
+                         ed_out<float>(call, 0), ed_out<int>(call, 1), distance));
     else
-        ED_TRY(ED_LAUNCH(call, quantize_broad<T>, (unsigned)((positions * ED_WARP + BLOCK - 1) / BLOCK), BLOCK, 0,
-                         ed_in<T>(call, 0), ed_in<float>(call, 1), positions, channels, codes, ed_out<T>(call, 0),
-                         ed_out<int>(call, 1), distance));
+        ED_TRY(ED_LAUNCH(call, quantize_broad, (unsigned)((positions * ED_WARP + BLOCK - 1) / BLOCK), BLOCK, 0,
+                         ed_in<float>(call, 0), ed_in<float>(call, 1), positions, channels, codes,
+                         ed_out<float>(call, 0), ed_out<int>(call, 1), distance));
     int64_t each = positions / images;
     return ED_LAUNCH(call, quantize_loss, (unsigned)images, BLOCK, 0, distance, each, weight / (float)(each * channels),
                      ed_out<float>(call, 2));
 }
 
-static encdiff_status run(const ed_call *call) { return ED_DISPATCH(ed_in_type(call, 0), launch, call); }
-
 /* z e index dy? dloss? de+=? -> dz */
-template <class T> static encdiff_status launch_grad(const ed_call *call)
+static encdiff_status run_grad(const ed_call *call)
 {
     const ed_shape *shape = ed_in_shape(call, 0);
     int64_t all = positions_of(shape), count = ed_shape_count(shape);
@@ -179,14 +173,12 @@ template <class T> static encdiff_status launch_grad(const ed_call *call)
                   (int)shape->dim[3],
                   each * call->node->attr.quantize.commitment,
                   each * call->node->attr.quantize.codebook};
-    ED_TRY(ED_LAUNCH(call, quantize_grad_items<T>, ed_blocks(count, BLOCK), BLOCK, 0, g, ed_in<T>(call, 0),
-                     ed_in<T>(call, 3), ed_out<T>(call, 0), count));
+    ED_TRY(ED_LAUNCH(call, quantize_grad_items, ed_blocks(count, BLOCK), BLOCK, 0, g, ed_in<float>(call, 0),
+                     ed_in<float>(call, 3), ed_out<float>(call, 0), count));
     if (!call->in[5] || !g.dloss) return ENCDIFF_OK;
-    return ED_LAUNCH(call, quantize_grad_codes<T>, (unsigned)(((int64_t)codes * ED_WARP + BLOCK - 1) / BLOCK), BLOCK, 0,
-                     g, ed_in<T>(call, 0), ed_in<float>(call, 5), all, codes);
+    return ED_LAUNCH(call, quantize_grad_codes, (unsigned)(((int64_t)codes * ED_WARP + BLOCK - 1) / BLOCK), BLOCK, 0, g,
+                     ed_in<float>(call, 0), ed_in<float>(call, 5), all, codes);
 }
-
-static encdiff_status run_grad(const ed_call *call) { return ED_DISPATCH(ed_in_type(call, 0), launch_grad, call); }
 
 ED_CUDA_KERNEL(quantize, prepare, run);
 ED_CUDA_KERNEL(quantize_grad, nullptr, run_grad);
