@@ -15,6 +15,7 @@ typedef struct ed_cuda_run {
 
 cudaStream_t ed_cuda_stream(const ed_backend *self);
 const ed_cuda_run *ed_cuda_device_run(const ed_backend *self);
+encdiff_status ed_cuda_set_run(ed_backend *self, ed_env *env, const ed_run *run);
 /* Device memory for the partial results of one reduction outside the graph (the optimiser's), ED_CUDA_PARTIALS
  * doubles. */
 #define ED_CUDA_PARTIALS 4096

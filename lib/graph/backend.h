@@ -87,6 +87,10 @@ struct ed_backend {
     /* Optional, both or neither: called around the kernels of a run, which only enqueue work then. */
     encdiff_status (*begin)(ed_backend *self, ed_env *env, const ed_run *run);
     encdiff_status (*end)(ed_backend *self, ed_env *env);
+    /* Optional: memory of undefined content, for what is written before it is read. */
+    void *(*allocate_raw)(ed_backend *self, ed_env *env, size_t bytes);
+    /* Optional: bytes of the device's memory in use, and the most that were; `reset` starts the latter again. */
+    void (*memory)(ed_backend *self, bool reset, size_t *in_use, size_t *peak);
 };
 
 /* Constant tables; the returned backend holds no state and is never freed. */

@@ -129,7 +129,9 @@ encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *
     if (!exec->calls || !exec->times) goto fail;
     ED_TRY_OR_FAIL(prepare(env, exec));
     ED_TRY_OR_FAIL(ed_plan_create(env, graph, &exec->plan));
-    exec->arena = backend->allocate(backend, env, ED_MAX(exec->plan.arena, 1));
+    /* Whatever is read was written first, by an operator or by the user. */
+    exec->arena = (backend->allocate_raw ? backend->allocate_raw : backend->allocate)(backend, env,
+                                                                                      ED_MAX(exec->plan.arena, 1));
     if (!exec->arena) {
         status = env->status;
         goto fail;
@@ -207,10 +209,19 @@ static void note_failure(ed_env *env, encdiff_status status, size_t n, const ed_
     ed_fail_within(env, "node %zu, operator %s", n, ed_op_describe(node->op)->name);
 }
 
-encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
+/* With the time that it took, on a device until it has finished. */
+static encdiff_status run_timed(ed_exec *exec, ed_call *call, size_t n)
 {
-    if (last < 0) last = (int)exec->graph->node_count;
-    ED_TRY(check_bound(env, exec));
+    double start = ed_now();
+    encdiff_status status = kernel_of(exec, call->node)->run(call);
+    if (!exec->backend->host_memory && status == ENCDIFF_OK)
+        status = exec->backend->synchronise(exec->backend, call->env);
+    exec->times[n] += ed_now() - start;
+    return status;
+}
+
+static encdiff_status run_nodes(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
+{
     encdiff_status result = ENCDIFF_OK;
     ed_env later; /* where failures after the first are recorded */
     ed_env_child(&later, env);
@@ -218,13 +229,25 @@ encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int fi
         ed_call *call = &exec->calls[n];
         if (call->node->op == ED_OP_RESHAPE) continue;
         call->env = result == ENCDIFF_OK ? env : &later;
-        call->run = run ? run : &plain;
-        double start = exec->profile ? ed_now() : 0;
-        encdiff_status status = kernel_of(exec, call->node)->run(call);
-        if (exec->profile) exec->times[n] += ed_now() - start;
+        call->run = run;
+        encdiff_status status = exec->profile ? run_timed(exec, call, (size_t)n)
+                                              : kernel_of(exec, call->node)->run(call);
         note_failure(env, status, (size_t)n, call->node, &result);
     }
     return result;
+}
+
+encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
+{
+    if (last < 0) last = (int)exec->graph->node_count;
+    ED_TRY(check_bound(env, exec));
+    run = run ? run : &plain;
+    ed_backend *backend = exec->backend;
+    if (backend->begin) ED_TRY(backend->begin(backend, env, run));
+    encdiff_status result = run_nodes(env, exec, run, first, last);
+    if (!backend->end) return result;
+    encdiff_status ended = backend->end(backend, env);
+    return result == ENCDIFF_OK ? ended : result;
 }
 
 encdiff_status ed_exec_run_part(ed_env *env, ed_exec *exec, int part, ed_comm *comm)

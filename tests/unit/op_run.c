@@ -10,6 +10,12 @@ static bool is_divided(operand_kind kind) { return kind == BATCH || kind == DATA
 static bool is_parameter(operand_kind kind) { return kind == PARAM || kind == FROZEN || kind == RUNNING; }
 static bool gets_gradient(operand_kind kind) { return kind == BATCH || kind == SHARED || kind == PARAM; }
 
+/* Where the next parameter begins: close behind on the host; on a device aligned, as the parameters of a model are. */
+static size_t parameter_size(const ed_backend *backend, size_t count)
+{
+    return backend->host_memory ? count : (count + 15) / 16 * 16;
+}
+
 static size_t operand_count(const op_case *c, int i) { return (size_t)ed_shape_count(&c->in[i].shape); }
 
 int64_t op_images(const op_case *c)
@@ -155,7 +161,7 @@ static encdiff_status build(part *p)
         bool f32 = !p->mode->bf16 || ed_op_f32_operands(c->op) >> i & 1;
         used[i] = plain ? p->operand[i] : typed(p, p->operand[i], f32 ? ED_F32 : ED_BF16);
         p->grad[i] = ED_NONE;
-        if (is_parameter(c->in[i].kind)) offset += operand_count(c, i);
+        if (is_parameter(c->in[i].kind)) offset += parameter_size(p->mode->backend, operand_count(c, i));
     }
     ed_shape given = c->given.rank ? share(p, c->given) : c->given;
     for (int k = 0; k < ED_MAX_OUTPUTS; k++) p->out[k] = ED_NONE;
@@ -296,7 +302,7 @@ static encdiff_status gather_operands(ed_env *env, part *parts, int ranks, const
             if (!(result->grad[i] = ed_alloc(env, count, sizeof(float)))) return ENCDIFF_ERROR_OUT_OF_MEMORY;
             for (int r = 0; r < ranks; r++) ED_TRY(gather_gradient(&parts[r], i, offset, result->grad[i]));
         }
-        if (is_parameter(kind)) offset += count;
+        if (is_parameter(kind)) offset += parameter_size(backend, count);
     }
     return ENCDIFF_OK;
 }
@@ -382,13 +388,13 @@ static encdiff_status bind_parameters(ed_env *env, const op_case *c, const op_mo
     ed_backend *backend = mode->backend;
     size_t total = 0, at = 0;
     for (int i = 0; i < ED_MAX_INPUTS; i++)
-        if (is_parameter(c->in[i].kind)) total += operand_count(c, i);
+        if (is_parameter(c->in[i].kind)) total += parameter_size(backend, operand_count(c, i));
     if (!total) return ENCDIFF_OK;
     if (!(*params = backend->allocate(backend, env, total * sizeof(float)))) return env->status;
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
         if (!is_parameter(c->in[i].kind)) continue;
         ED_TRY(backend->upload(backend, env, *params + at, data[i], operand_count(c, i) * sizeof(float)));
-        at += operand_count(c, i);
+        at += parameter_size(backend, operand_count(c, i));
     }
     float *prior = ed_alloc(env, total, sizeof *prior);
     if (!prior) return ENCDIFF_ERROR_OUT_OF_MEMORY;
