@@ -112,7 +112,7 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-/* ---------------------------------------------------------------- windows that overlap */
+/* ---------------------------------------------------------------- windows that overlap; f32 alone */
 
 /* One pixel of the output: rows x columns pixels of the image from x on, whose rows are `stride` apart. */
 ED_INLINE void window_pixel(const float *restrict x, int64_t stride, int64_t rows, int64_t columns, int64_t c,
@@ -144,8 +144,8 @@ static encdiff_status run_window_pool(const ed_call *call)
             int64_t row = i % oh * stride - pad, column = q * stride - pad;
             int64_t top = ED_MAX(row, 0), left = ED_MAX(column, 0);
             int64_t rows = ED_MIN(row + size, h) - top, columns = ED_MIN(column + size, w) - left;
-            window_pixel(IN(0) + ((i / oh * h + top) * w + left) * c, w * c, rows, columns, c, mean,
-                         OUT(0) + (i * ow + q) * c);
+            window_pixel(IN_F32(0) + ((i / oh * h + top) * w + left) * c, w * c, rows, columns, c, mean,
+                         OUT_F32(0) + (i * ow + q) * c);
         }
     return ENCDIFF_OK;
 }
