@@ -32,6 +32,7 @@ struct ed_dataset {
     bool complete;
     bool ordered; /* complete, and the index counts through the factors, the last one fastest */
     bool exact;
+    bool grey;   /* the three channels are equal */
     bool fitted; /* the format crops and resizes itself */
     bool splits; /* the format knows published splits, and has applied the one that was asked for */
 };
@@ -57,6 +58,12 @@ void ed_wrapped_close(ed_env *env, ed_dataset *dataset);
 #define ED_SHAPES3D_FACTORS 6
 extern const char *const ed_shapes3d_names[ED_SHAPES3D_FACTORS];
 extern const int32_t ed_shapes3d_sizes[ED_SHAPES3D_FACTORS];
+#define ED_DSPRITES_FACTORS 5
+extern const char *const ed_dsprites_names[ED_DSPRITES_FACTORS];
+extern const int32_t ed_dsprites_sizes[ED_DSPRITES_FACTORS];
+/* What the published file has for a class: shapes 1 to 3, scales .5 to 1, orientations to 2 pi, positions to 1. */
+double ed_dsprites_value(int factor, int32_t label);
+
 /* What the published file has for a class: hues k / 10, scales .75 to 1.25, orientations -30 to 30 degrees. */
 double ed_shapes3d_value(int factor, int32_t label);
 
@@ -79,8 +86,10 @@ double ed_dataset_value(const ed_dataset *dataset, int factor, int32_t label);
 
 /* The formats. `path` exists. */
 encdiff_status ed_shapes3d_open(ed_env *env, ed_dataset **out);
+encdiff_status ed_dsprites_open(ed_env *env, ed_dataset **out);
 encdiff_status ed_h5_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_npy_dataset_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
+encdiff_status ed_npz_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_folder_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_listed_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_celeba_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);

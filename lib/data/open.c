@@ -15,8 +15,9 @@ static const struct {
     const char *name;
     opener *open;
 } formats[] = {
-    {"h5", ed_h5_open},        {"3dshapes.h5", ed_h5_open}, {"npz", ed_npy_dataset_open}, {"npy", ed_npy_dataset_open},
-    {"image", ed_folder_open}, {"folder", ed_folder_open},  {"csv", ed_listed_open},      {"celeba", ed_celeba_open},
+    {"h5", ed_h5_open},      {"3dshapes.h5", ed_h5_open},  {"npz", ed_npz_open},      {"dsprites", ed_npz_open},
+    {"mpi3d", ed_npz_open},  {"npy", ed_npy_dataset_open}, {"image", ed_folder_open}, {"folder", ed_folder_open},
+    {"csv", ed_listed_open}, {"celeba", ed_celeba_open},
 };
 
 static bool has_file(ed_env *env, const char *folder, const char *name)
@@ -87,7 +88,9 @@ static encdiff_status open_path(ed_env *env, const char *path, const ed_dataset_
 static encdiff_status open_procedural(ed_env *env, const char *name, ed_dataset **out)
 {
     if (strcmp(name, "shapes3d") == 0) return ed_shapes3d_open(env, out);
-    return ed_fail(env, ENCDIFF_ERROR_NOT_FOUND, "there is no procedural set \"%s\", there is: shapes3d", name);
+    if (strcmp(name, "dsprites") == 0) return ed_dsprites_open(env, out);
+    return ed_fail(env, ENCDIFF_ERROR_NOT_FOUND, "there is no procedural set \"%s\", there are: shapes3d, dsprites",
+                   name);
 }
 
 /* ---------------------------------------------------------------- options that hold for all formats */

@@ -17,7 +17,7 @@ enum { MOST_JUMPS = 4 };               /* between distant images before the set 
 typedef struct unpacked {
     ed_wrapped base;
     ed_storage storage;
-    size_t image_bytes; /* in the copy: u8, or f32 of an exact source */
+    size_t image_bytes; /* in the copy: u8, of one channel for grey; f32 of an exact source */
     pthread_mutex_t lock;
     bool has_lock;
     int64_t last_run;
@@ -46,6 +46,11 @@ static encdiff_status read_some(ed_env *env, const unpacked *u, int64_t n, const
                        : from->class->read(env, from, n, indices, out);
 }
 
+static void drop_channels(uint8_t *pixels, size_t count)
+{
+    for (size_t i = 0; i < count; i++) pixels[i] = pixels[3 * i];
+}
+
 /* The images in the order in which they are stored, so that everything is unpacked once. */
 static encdiff_status copy_images(ed_env *env, const unpacked *u, int descriptor, int64_t room, int64_t *indices,
                                   uint8_t *buffer)
@@ -55,6 +60,7 @@ static encdiff_status copy_images(ed_env *env, const unpacked *u, int descriptor
         int64_t n = ED_MIN(room, size - first);
         for (int64_t i = 0; i < n; i++) indices[i] = index_at(u, first + i);
         ED_TRY(read_some(env, u, n, indices, buffer));
+        if (u->base.base.grey) drop_channels(buffer, (size_t)n * u->image_bytes);
         ED_TRY(ed_write_all(env, descriptor, buffer, (size_t)n * u->image_bytes, "temporary file"));
         ED_TRY(ed_check_cancel(env));
     }
@@ -80,7 +86,7 @@ static encdiff_status unpack_into(ed_env *env, unpacked *u, int descriptor)
     ed_log(env, ED_LOG_INFO, "%s: unpacking %llu bytes into a temporary file; a converted file would not need it",
            from->name, (unsigned long long)all);
     int64_t room = (int64_t)ED_MIN(ED_MAX(COPY_BYTES / u->image_bytes, (uint64_t)1), (uint64_t)from->size);
-    uint8_t *buffer = ed_alloc_raw(env, (size_t)room * u->image_bytes);
+    uint8_t *buffer = ed_alloc_raw(env, (size_t)room * u->image_bytes * (from->grey ? 3 : 1));
     int64_t *indices = ed_alloc(env, (size_t)room, sizeof *indices);
     char *name = ed_strdup(env, from->name);
     encdiff_status status = buffer && indices && name ? copy_images(env, u, descriptor, room, indices, buffer)
@@ -139,6 +145,15 @@ static encdiff_status read_copy(ed_env *env, const unpacked *u, int64_t n, const
     return ENCDIFF_OK;
 }
 
+static encdiff_status spread_copy(ed_env *env, const unpacked *u, int64_t n, const int64_t *indices, uint8_t *out)
+{
+    for (int64_t i = 0; i < n; i++, out += 3 * u->image_bytes) {
+        ED_TRY(read_copy(env, u, 1, indices + i, out + 2 * u->image_bytes));
+        ed_pixels_spread_grey(out, u->image_bytes);
+    }
+    return ENCDIFF_OK;
+}
+
 /* Floats through a block on the stack: reading allocates nothing. */
 static encdiff_status round_copy(ed_env *env, const unpacked *u, int64_t n, const int64_t *indices, uint8_t *out)
 {
@@ -160,7 +175,8 @@ static encdiff_status unpacked_read(ed_env *env, ed_dataset *dataset, int64_t n,
     bool done;
     ED_TRY(prepare(env, u, n, indices, &done));
     if (!done) return u->base.source->class->read(env, u->base.source, n, indices, out);
-    return dataset->exact ? round_copy(env, u, n, indices, out) : read_copy(env, u, n, indices, out);
+    if (dataset->exact) return round_copy(env, u, n, indices, out);
+    return dataset->grey ? spread_copy(env, u, n, indices, out) : read_copy(env, u, n, indices, out);
 }
 
 static encdiff_status unpacked_read_f32(ed_env *env, ed_dataset *dataset, int64_t n, const int64_t *indices, float *out)
@@ -191,7 +207,10 @@ encdiff_status ed_unpacked_open(ed_env *env, ed_dataset *source, const ed_storag
     ED_TRY(ed_wrapped_create(env, sizeof(unpacked), source->exact ? &floats_class : &bytes_class, source, &base));
     unpacked *u = (unpacked *)base;
     u->storage = *storage;
-    u->image_bytes = (size_t)base->height * (size_t)base->width * 3 * (base->exact ? sizeof(float) : 1);
+    u->image_bytes = (size_t)base->height * (size_t)base->width *
+                     (base->exact  ? 3 * sizeof(float)
+                      : base->grey ? 1
+                                   : 3);
     u->has_lock = pthread_mutex_init(&u->lock, NULL) == 0;
     if (!u->has_lock) {
         encdiff_status status = ed_fail(env, ENCDIFF_ERROR_OUT_OF_MEMORY, "%s: no mutex", base->name);

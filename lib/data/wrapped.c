@@ -18,6 +18,7 @@ encdiff_status ed_wrapped_create(ed_env *env, size_t bytes, const ed_dataset_cla
     base->complete = source->complete;
     base->ordered = source->ordered;
     base->exact = source->exact;
+    base->grey = source->grey;
     base->fitted = source->fitted;
     if (source->factors)
         status = ed_dataset_set_factors(env, base, source->factors, (const char *const *)source->factor_names,

@@ -45,3 +45,13 @@ void ed_pixels_separate(const float *restrict in, size_t pixels, float *restrict
     for (size_t c = 0; c < 3; c++)
         for (size_t i = 0; i < pixels; i++) out[c * pixels + i] = in[3 * i + c];
 }
+
+/* Pixel i is written to 3i .. 3i+2, and the next one is read at 2 pixels + i + 1, which is not before 3i + 3. */
+void ed_pixels_spread_grey(uint8_t *rgb, size_t pixels)
+{
+    const uint8_t *grey = rgb + 2 * pixels;
+    for (size_t i = 0; i < pixels; i++) {
+        uint8_t value = grey[i];
+        rgb[3 * i] = rgb[3 * i + 1] = rgb[3 * i + 2] = value;
+    }
+}

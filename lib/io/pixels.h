@@ -15,4 +15,7 @@ encdiff_status ed_pixels_to_u8(ed_env *env, const float *in, int64_t n, size_t c
 void ed_pixels_interleave(const float *in, size_t pixels, float *out);
 void ed_pixels_separate(const float *in, size_t pixels, float *out);
 
+/* Grey in the last third of rgb[pixels][3] becomes all of it. */
+void ed_pixels_spread_grey(uint8_t *rgb, size_t pixels);
+
 #endif

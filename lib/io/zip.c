@@ -371,3 +371,10 @@ encdiff_status ed_zip_source(ed_env *env, const ed_zip *zip, const ed_zip_member
     ED_TRY(content_offset(env, zip, member, &offset));
     return ed_source_part(env, &zip->source, zip->source.name, offset, member->size, out);
 }
+
+encdiff_status ed_zip_packed(ed_env *env, const ed_zip *zip, const ed_zip_member *member, ed_source *out)
+{
+    uint64_t offset = 0;
+    ED_TRY(content_offset(env, zip, member, &offset));
+    return ed_source_part(env, &zip->source, zip->source.name, offset, member->packed, out);
+}

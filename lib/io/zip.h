@@ -1,6 +1,7 @@
 /*
  * zip: the container of .npz files and of PyTorch checkpoints. Members are stored or deflated, of any size (zip64), on
- * one disk, not encrypted. Names are only compared, never used as paths. zlib appears in zip.c and zip_write.c alone.
+ * one disk, not encrypted. Names are only compared, never used as paths. zlib appears in zip.c, zip_stream.c,
+ * zip_write.c and mat.c alone.
  */
 #ifndef ED_IO_ZIP_H
 #define ED_IO_ZIP_H
@@ -34,6 +35,22 @@ encdiff_status ed_zip_source(ed_env *env, const ed_zip *zip, const ed_zip_member
                              ed_source *out);
 /* The whole content, checksum verified. `out` has room for member->size bytes. */
 encdiff_status ed_zip_read(ed_env *env, const ed_zip *zip, const ed_zip_member *member, void *out);
+
+/* The packed bytes of a member, independent of the zip afterwards. */
+encdiff_status ed_zip_packed(ed_env *env, const ed_zip *zip, const ed_zip_member *member, ed_source *out);
+
+/*
+ * A deflated member for random access without unpacking it whole, independent of the zip afterwards; one thread at a
+ * time. Going on is as fast as inflating; going back goes on from the last place that was kept, of which there are as
+ * many as fit `memory` bytes, so that it costs up to size * 48 KiB / memory bytes of inflating. The checksum is
+ * compared when everything has been seen once.
+ */
+typedef struct ed_zip_stream ed_zip_stream;
+
+encdiff_status ed_zip_stream_open(ed_env *env, const ed_zip *zip, const ed_zip_member *member, uint64_t memory,
+                                  ed_zip_stream **out);
+encdiff_status ed_zip_stream_read(ed_env *env, ed_zip_stream *stream, uint64_t offset, void *out, size_t size);
+void ed_zip_stream_close(ed_env *env, ed_zip_stream *stream); /* NULL is fine */
 
 /* ---------------------------------------------------------------- writing */
 

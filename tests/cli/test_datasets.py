@@ -151,5 +151,88 @@ class CelebA(DataCase):
         self.fails(1, 'data', 'info', 'celeba', says='000001.jpg')
 
 
+class Archives(DataCase):
+    """dSprites and MPI3D; deflated members that are larger than the memory they may take."""
+
+    def dsprites(self, name, n=60, **changes):
+        rng = np.random.default_rng(1)
+        sizes = (1, 3, 6, 40, 32, 32)
+        arrays = {'metadata': np.array({'latents_sizes': np.array(sizes)}, dtype=object),
+                  'imgs': rng.integers(0, 2, (n, 64, 64)).astype(np.uint8),
+                  'latents_values': rng.random((n, 6)),
+                  'latents_classes': np.stack([rng.integers(0, k, n) for k in sizes], 1)}
+        arrays.update(changes)
+        np.savez_compressed(self.path(name), **{k: v for k, v in arrays.items() if v is not None})
+        return arrays
+
+    def test_dsprites_as_published(self):
+        arrays = self.dsprites('d.npz')
+        info = self.info('d.npz')
+        self.assertEqual((info['format'], info['images'], info['complete']), ('dsprites', 60, False))
+        self.assertEqual([f['size'] for f in info['factors']], [3, 6, 40, 32, 32])
+        images, labels = self.arrays('d.npz')
+        for channel in range(3):
+            np.testing.assert_array_equal(images[..., channel], arrays['imgs'] * 255)
+        self.assertEqual(labels.shape, (60, 5))
+
+    def test_damaged_dsprites_are_refused(self):
+        wrong = np.zeros((60, 6), np.int64)
+        wrong[7, 3] = 40
+        for changes, says in (({'latents_classes': wrong}, 'image 7'), ({'latents_classes': wrong[:50]}, '[50, 6]'),
+                              ({'latents_classes': wrong[:, :5]}, 'columns'), ({'imgs': None}, 'imgs'),
+                              ({'latents_classes': np.full((60, 6), np.nan)}, 'image 0'),
+                              ({'latents_classes': None}, 'latents_classes')):
+            with self.subTest(says):
+                self.dsprites('d.npz', **changes)
+                self.fails(1, 'data', 'info', 'd.npz?format=dsprites', says=['d.npz', says])
+        self.dsprites('d.npz', imgs=np.full((60, 64, 64), 2, np.uint8))
+        self.fails(1, 'data', 'convert', 'd.npz', '-o', 'x.h5', says=['d.npz', 'pixel 2'])
+
+    def test_mpi3d_counts_through_its_factors(self):
+        for n, sizes in ((1036800, [6, 6, 2, 3, 3, 40, 40]), (460800, [4, 4, 2, 3, 3, 40, 40])):
+            images = np.arange(n * 12, dtype=np.uint32).view(np.uint8)[:n * 12].reshape(n, 2, 2, 3)
+            for save in (np.savez, np.savez_compressed):
+                save(self.path('mpi3d_real.npz'), images=images)
+                info = self.info('mpi3d_real.npz')
+                self.assertEqual((info['format'], info['images'], info['complete']), ('mpi3d', n, True))
+                self.assertEqual([f['size'] for f in info['factors']], sizes)
+                at = n // 2 + 12345
+                got, labels = self.arrays(f'mpi3d_real.npz[{at}:{at + 3}]')
+                np.testing.assert_array_equal(got, images[at:at + 3])
+                self.assertEqual(info['factors'][0]['name'], 'object color')
+                os.remove(self.path('mpi3d_real.npz'))
+        np.savez(self.path('m.npz'), images=np.zeros((5, 2, 2, 3), np.uint8))
+        self.fails(1, 'data', 'info', 'm.npz?format=mpi3d', says=['m.npz', '1036800'])
+
+    def test_a_large_deflated_member_is_streamed_in_order_and_at_random(self):
+        rng = np.random.default_rng(2)
+        images = rng.integers(0, 4, (9000, 64, 64, 3)).astype(np.uint8)  # 110 MB, above what is kept in memory
+        np.savez_compressed(self.path('large.npz'), images=images)
+        for options, wanted in (((), images), (('--shuffle', 5, '-n', 300), None)):
+            got, _ = self.arrays('large.npz', *options)
+            if wanted is not None:
+                np.testing.assert_array_equal(got, wanted)
+                continue
+            known = {images[i].tobytes() for i in range(len(images))}
+            self.assertEqual(len({image.tobytes() for image in got} & known), 300)
+        data = bytearray(program.read(self.path('large.npz')))
+        data[len(data) // 2] ^= 0x55
+        with open(self.path('large.npz'), 'wb') as file:
+            file.write(data)
+        self.fails(1, 'data', 'convert', 'large.npz', '-o', 'x.h5', says='large.npz')
+
+    def test_procedural_dsprites(self):
+        info = self.info('procedural:dsprites')
+        self.assertEqual((info['images'], info['complete']), (737280, True))
+        images, labels = self.arrays('procedural:dsprites[400000:400100]')
+        self.assertEqual(set(np.unique(images)), {0, 255})
+        np.testing.assert_array_equal(images[..., 0], images[..., 2])
+        told = json.loads(self.ok('data', 'convert', 'procedural:dsprites', '-n', 4000, '--shuffle', 1, '-o', 's.npz',
+                                  '--json', '-'))
+        self.assertGreater(4000 / told['seconds'], 500)  # far below what it does: other things may run
+        centre = lambda i: np.argwhere(images[i, ..., 0]).mean(0)  # noqa: E731
+        np.testing.assert_allclose(centre(1) - centre(0), [32 / 31, 0], atol=0.6)
+
+
 if __name__ == '__main__':
     program.main()

@@ -134,7 +134,7 @@ static void unknown_sources_are_refused(void)
 {
     workplace w;
     ed_env *env = workplace_open(&w);
-    check_refused(env, "procedural:shapes4d", NULL, ENCDIFF_ERROR_NOT_FOUND, "there is: shapes3d");
+    check_refused(env, "procedural:shapes4d", NULL, ENCDIFF_ERROR_NOT_FOUND, "there are: shapes3d");
     check_refused(env, in_folder(&w, "absent"), NULL, ENCDIFF_ERROR_NOT_FOUND, "absent");
     put_file(in_folder(&w, "text"), "some text", 9);
     check_refused(env, w.path, NULL, ENCDIFF_ERROR_FORMAT, "not a format that holds images");
