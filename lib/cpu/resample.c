@@ -114,6 +114,8 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
 
 /* ---------------------------------------------------------------- windows that overlap; f32 alone */
 
+#ifndef ED_CPU_BF16 /* feature extractors are f32 */
+
 /* One pixel of the output: rows x columns pixels of the image from x on, whose rows are `stride` apart. */
 ED_INLINE void window_pixel(const float *restrict x, int64_t stride, int64_t rows, int64_t columns, int64_t c,
                             bool mean, float *restrict y)
@@ -151,6 +153,8 @@ static encdiff_status run_window_pool(const ed_call *call)
 }
 
 const ed_kernel ED_CPU(window_pool) = {.run = run_window_pool, .parts = true};
+#endif
+
 const ed_kernel ED_CPU(upsample) = {.run = run_upsample, .parts = true};
 const ed_kernel ED_CPU(pool) = {.run = run_pool, .parts = true};
 const ed_kernel ED_CPU(max_pool) = {.run = run_max_pool, .parts = true};
