@@ -11,6 +11,7 @@
 #include <hdf5.h>
 
 #include "data/dataset.h"
+#include "io/mat.h"
 
 typedef struct ed_h5_guard {
     H5E_auto2_t print;
@@ -45,5 +46,8 @@ hid_t ed_h5_open_inside(hid_t file, const char *name, hid_t access); /* negative
 encdiff_status ed_h5_check_storage(ed_env *env, const char *path, hid_t properties);
 /* An unwritten dataset can claim any size; what is stored bounds what can be there (deflate shrinks 1032 times). */
 encdiff_status ed_h5_check_amount(ed_env *env, const char *path, hid_t dataset, const ed_h5_shape *shape);
+
+/* Outside the guard: the u8 dataset `name` of a file, as MATLAB 7.3 writes arrays: its first size is HDF5's last. */
+encdiff_status ed_h5_read_bytes(ed_env *env, const char *path, const char *name, ed_mat *out);
 
 #endif

@@ -94,3 +94,46 @@ encdiff_status ed_h5_check_amount(ed_env *env, const char *path, hid_t dataset, 
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: most of the data it claims was never written", path);
     return ENCDIFF_OK;
 }
+
+/* ---------------------------------------------------------------- a whole array */
+
+static encdiff_status read_dataset(ed_env *env, const char *path, hid_t dataset, ed_mat *out)
+{
+    ed_h5_shape s;
+    size_t bytes = 1;
+    if (!ed_h5_inspect(dataset, &s) || !s.is_unsigned || s.size != 1)
+        return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: its variable is not an array of uint8", path);
+    ED_TRY(ed_h5_check_amount(env, path, dataset, &s));
+    hid_t properties = H5Dget_create_plist(dataset);
+    encdiff_status status = properties < 0 ? ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its properties")
+                                           : ed_h5_check_storage(env, path, properties);
+    if (properties >= 0) H5Pclose(properties);
+    if (status != ENCDIFF_OK) return status;
+    out->rank = s.rank;
+    for (int i = 0; i < s.rank; i++) {
+        bytes *= (size_t)s.dim[i]; /* the amount was checked */
+        out->dim[i] = (int64_t)s.dim[s.rank - 1 - i];
+    }
+    if (bytes > ED_MAT_LIMIT || !bytes) return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: %zu bytes", path, bytes);
+    if (!(out->data = ed_alloc_raw(env, bytes))) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (H5Dread(dataset, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, out->data) >= 0) return ENCDIFF_OK;
+    ed_free(env, out->data);
+    out->data = NULL;
+    return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its variable cannot be read");
+}
+
+encdiff_status ed_h5_read_bytes(ed_env *env, const char *path, const char *name, ed_mat *out)
+{
+    ed_h5_guard g;
+    *out = (ed_mat){0};
+    ed_h5_enter(&g);
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t dataset = file >= 0 ? ed_h5_open_inside(file, name, H5P_DEFAULT) : -1;
+    encdiff_status status = file < 0      ? ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened")
+                            : dataset < 0 ? ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no variable \"%s\"", path, name)
+                                          : read_dataset(env, path, dataset, out);
+    if (dataset >= 0) H5Dclose(dataset);
+    if (file >= 0) H5Fclose(file);
+    ed_h5_leave(&g);
+    return status;
+}

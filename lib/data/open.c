@@ -15,9 +15,9 @@ static const struct {
     const char *name;
     opener *open;
 } formats[] = {
-    {"h5", ed_h5_open},      {"3dshapes.h5", ed_h5_open},  {"npz", ed_npz_open},      {"dsprites", ed_npz_open},
-    {"mpi3d", ed_npz_open},  {"npy", ed_npy_dataset_open}, {"image", ed_folder_open}, {"folder", ed_folder_open},
-    {"csv", ed_listed_open}, {"celeba", ed_celeba_open},
+    {"h5", ed_h5_open},      {"3dshapes.h5", ed_h5_open},  {"npz", ed_npz_open},       {"dsprites", ed_npz_open},
+    {"mpi3d", ed_npz_open},  {"npy", ed_npy_dataset_open}, {"image", ed_folder_open},  {"folder", ed_folder_open},
+    {"csv", ed_listed_open}, {"celeba", ed_celeba_open},   {"cars3d", ed_cars3d_open},
 };
 
 static bool has_file(ed_env *env, const char *folder, const char *name)
@@ -33,7 +33,7 @@ static encdiff_status detect_folder(ed_env *env, const char *path, const char **
 {
     char *list;
     ED_TRY(ed_celeba_find_list(env, path, &list));
-    *format = list ? "celeba" : has_file(env, path, "factors.csv") ? "csv" : "folder";
+    *format = list ? "celeba" : has_file(env, path, "factors.csv") ? "csv" : ed_cars3d_is(path) ? "cars3d" : "folder";
     ed_free(env, list);
     return ENCDIFF_OK;
 }

@@ -7,6 +7,7 @@ import os
 import program
 from program import Case
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -232,6 +233,71 @@ class Archives(DataCase):
         self.assertGreater(4000 / told['seconds'], 500)  # far below what it does: other things may run
         centre = lambda i: np.argwhere(images[i, ..., 0]).mean(0)  # noqa: E731
         np.testing.assert_allclose(centre(1) - centre(0), [32 / 31, 0], atol=0.6)
+
+
+class Cars3D(DataCase):
+    def cars(self, count=3, side=128):
+        """Meshes [side, side, 3, 24, 4], smooth so that they compress, each view different."""
+        y, x, c, azimuth, elevation = np.ogrid[0:side, 0:side, 0:3, 0:24, 0:4]
+        os.makedirs(self.path('cars'), exist_ok=True)
+        return [(127 + 120 * np.sin(x / (3 + i) + azimuth / 3) * np.cos(y / (2 + elevation) + c)).astype(np.uint8)
+                for i in range(count)]
+
+    def check(self, meshes):
+        info = self.info('cars')
+        self.assertEqual((info['format'], info['images'], info['height'], info['complete']), ('cars3d', 288, 64, True))
+        self.assertEqual({f['name']: f['size'] for f in info['factors']}, {'elevation': 4, 'azimuth': 24, 'object': 3})
+        images, labels = self.arrays('cars')
+        for index in (0, 1, 2, 3, 100, 287):
+            elevation, azimuth, car = labels[index].astype(int)
+            self.assertEqual((elevation * 24 + azimuth) * 3 + car, index)
+            picture = Image.fromarray(meshes[car][:, :, :, azimuth, elevation])
+            picture.thumbnail((64, 64), Image.LANCZOS)
+            difference = np.abs(images[index].astype(int) - np.asarray(picture)).max()
+            self.assertLessEqual(difference, 1, f'image {index}')
+
+    def test_version_5_with_and_without_compression(self):
+        io = module('scipy.io')
+        meshes = self.cars()
+        for compressed in (False, True):
+            for i, mesh in enumerate(meshes):
+                io.savemat(self.path(f'cars/car_{i:03d}_mesh.mat'), {'other': np.arange(5.0), 'im': mesh},
+                           do_compression=compressed)
+            self.check(meshes)
+
+    def test_version_7_3(self):
+        meshes = self.cars()
+        for i, mesh in enumerate(meshes):
+            name = self.path(f'cars/car_{i:03d}_mesh.mat')
+            with h5py.File(name, 'w', userblock_size=512) as file:
+                file.create_dataset('im', data=mesh.T, compression='gzip', chunks=True)
+                file['im'].attrs['MATLAB_class'] = np.bytes_('uint8')
+            with open(name, 'r+b') as file:
+                file.write(b'MATLAB 7.3 MAT-file, Platform: GLNXA64'.ljust(124) + b'\x00\x02IM')
+        self.check(meshes)
+
+    def test_damaged_meshes_are_refused(self):
+        io = module('scipy.io')
+        mesh, name = self.cars(1, 64)[0], self.path('cars/car_001_mesh.mat')
+        for value, key, says in ((mesh.astype(float), 'im', 'uint8'), (mesh[..., :3], 'im', '"im"'), (mesh, 'jm', 'no variable'),
+                                 (mesh[:, :, 0], 'im', '"im"')):
+            io.savemat(name, {key: value}, do_compression=True)
+            self.fails(1, 'data', 'info', 'cars', says=['car_001_mesh.mat', says])
+        for compressed in (False, True):
+            io.savemat(name, {'im': mesh}, do_compression=compressed)
+            good = program.read(name)
+            for length in (0, 60, 130, 140, 200, len(good) // 2, len(good) - 9):
+                with open(name, 'wb') as file:
+                    file.write(good[:length])
+                self.fails(1, 'data', 'info', 'cars', says='car_001_mesh.mat')
+            rng = np.random.default_rng(3)
+            for _ in range(40):  # whatever stands in the head: an error or images, but an orderly end
+                bad = bytearray(good)
+                for at in rng.integers(124, 250, 3):
+                    bad[at] = rng.integers(0, 256)
+                with open(name, 'wb') as file:
+                    file.write(bad)
+                self.assertIn(program.encdiff('data', 'info', 'cars', cwd=self.folder).returncode, (0, 1))
 
 
 if __name__ == '__main__':
