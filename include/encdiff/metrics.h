@@ -91,7 +91,14 @@ ENCDIFF_API encdiff_status encdiff_metrics_from_model(encdiff_model *model, encd
                                                       encdiff_progress progress, void *user);
 
 /**
- * Compare images with reference images ("mse", "psnr"), pair by pair.
+ * Compare images with reference images: "mse", "psnr", "ssim"; by name alone "lpips" and "fid", which need a user's
+ * weights, .pth as torch.save() wrote it or .safetensors, in the settings:
+ *
+ *   {"lpips": {"weights": VGG16 with the heads, or VGG16 alone, "heads": the heads where they are apart}}
+ *   {"fid": {"weights": Inception of 2015 in the layout of pt_inception-2015-12-05}}
+ *
+ * Two quirks of the published evaluation are chosen there too: {"ssim": {"published_axes": true}} has the window run
+ * over width and channels, {"fid": {"published_range": true}} takes pixels of 0..255 for ones of 0..1.
  *
  * reference, images  of one n, height and width
  *

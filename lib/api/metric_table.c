@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "api/scoring.h"
+#include "model/extractor.h"
 
 #define COUNT_LIMIT ((int64_t)1 << 31)
 
@@ -282,6 +283,107 @@ static encdiff_status ssim(ed_scoring *s)
     return status;
 }
 
+/* ---------------------------------------------------------------- networks with a user's weights */
+
+/* settings.METRIC.KEY: the path of a file; NULL when it is not given and need not be. */
+static encdiff_status weights_of(ed_scoring *s, const char *metric, const char *key, bool needed, const char **path)
+{
+    ed_json *settings;
+    *path = NULL;
+    ED_TRY(settings_of(s, metric, &settings));
+    if (settings) ED_TRY(ed_json_string(s->env, settings, key, path));
+    if (*path || !needed) return ENCDIFF_OK;
+    return ed_fail(s->env, ENCDIFF_ERROR_CONFIG,
+                   "settings.%s.%s: expected a file of weights, .pth or .safetensors, which the library does not bring",
+                   metric, key);
+}
+
+static encdiff_status mean_lpips(ed_scoring *s, ed_extractor *network, double *mean)
+{
+    float *distances = ed_alloc(s->env, (size_t)s->pairs, sizeof *distances);
+    if (!distances) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ed_extraction job = {{s->reference, s->images}, s->pairs, s->height, s->width, false, distances};
+    encdiff_status status = ed_extractor_run(network, &job);
+    *mean = 0;
+    for (int64_t i = 0; i < s->pairs; i++) *mean += (double)distances[i] / (double)s->pairs;
+    ed_free(s->env, distances);
+    return status;
+}
+
+/* Zhang et al. 2018; VGG16 with the linear heads. */
+static encdiff_status lpips(ed_scoring *s)
+{
+    const char *weights, *heads;
+    ed_extractor *network;
+    double score = 0;
+    ED_TRY(weights_of(s, "lpips", "weights", true, &weights));
+    ED_TRY(weights_of(s, "lpips", "heads", false, &heads));
+    ED_TRY(ed_extractor_create(s->context->team, ED_EXTRACT_LPIPS, weights, heads, &network));
+    encdiff_status status = mean_lpips(s, network, &score);
+    ed_extractor_free(network);
+    ED_TRY(status);
+    return ed_json_put_number(s->env, s->tree, "lpips", score);
+}
+
+#define FID_PIECE 64 /* images whose features are held at once */
+
+static encdiff_status fit_features(ed_scoring *s, ed_extractor *network, const float *images, bool published_range,
+                                   const char *activity, float *features, ed_gaussian *out)
+{
+    for (int64_t at = 0; at < s->pairs; at += FID_PIECE) {
+        ed_extraction job = {{images + (size_t)at * (size_t)image_size(s), NULL},
+                             ED_MIN(FID_PIECE, s->pairs - at),
+                             s->height,
+                             s->width,
+                             published_range,
+                             features};
+        ED_TRY(ed_extractor_run(network, &job));
+        ED_TRY(ed_gaussian_add(s->env, &s->run, out, features, job.n));
+        if (!ed_scoring_progress(s, activity, at + job.n, s->pairs))
+            return ed_fail(s->env, ENCDIFF_CANCELLED, "stopped by the progress callback");
+    }
+    return ENCDIFF_OK;
+}
+
+static encdiff_status distance_of_features(ed_scoring *s, ed_extractor *network, bool published_range, double *out)
+{
+    ed_gaussian a = {0}, b = {0};
+    float *features = ed_alloc(s->env, FID_PIECE * ED_INCEPTION_FEATURES, sizeof *features);
+    encdiff_status status = features ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ED_TRY_OR_FAIL(status);
+    ED_TRY_OR_FAIL(ed_gaussian_create(s->env, ED_INCEPTION_FEATURES, &a));
+    ED_TRY_OR_FAIL(ed_gaussian_create(s->env, ED_INCEPTION_FEATURES, &b));
+    ED_TRY_OR_FAIL(fit_features(s, network, s->reference, published_range, "features of the reference", features, &a));
+    ED_TRY_OR_FAIL(fit_features(s, network, s->images, published_range, "features of the images", features, &b));
+    ED_TRY_OR_FAIL(ed_metric_frechet(s->env, &s->run, &a, &b, out));
+fail:
+    ed_gaussian_free(s->env, &a);
+    ed_gaussian_free(s->env, &b);
+    ed_free(s->env, features);
+    return status;
+}
+
+/* Heusel et al. 2017; published_range: pixels of 0..255 are taken for ones of 0..1, as the published evaluation does.
+ */
+static encdiff_status fid(ed_scoring *s)
+{
+    const char *weights;
+    bool published_range = false;
+    ed_json *settings, *used;
+    ed_extractor *network;
+    double score = 0;
+    ED_TRY(weights_of(s, "fid", "weights", true, &weights));
+    ED_TRY(settings_of(s, "fid", &settings));
+    ED_TRY(ed_json_bool(s->env, settings, "published_range", &published_range));
+    ED_TRY(used_by(s, "fid", &used));
+    ED_TRY(ed_json_put_bool(s->env, used, "published_range", published_range));
+    ED_TRY(ed_extractor_create(s->context->team, ED_EXTRACT_INCEPTION, weights, NULL, &network));
+    encdiff_status status = distance_of_features(s, network, published_range, &score);
+    ed_extractor_free(network);
+    ED_TRY(status);
+    return ed_json_put_number(s->env, s->tree, "fid", score);
+}
+
 /* ---------------------------------------------------------------- the table */
 
 const ed_metric_entry ed_metric_table[] = {
@@ -297,6 +399,8 @@ const ed_metric_entry ed_metric_table[] = {
     {"mse", ED_NEEDS_IMAGES, false, mse},
     {"psnr", ED_NEEDS_IMAGES, false, psnr},
     {"ssim", ED_NEEDS_IMAGES, false, ssim},
+    {"lpips", ED_NEEDS_IMAGES, true, lpips},
+    {"fid", ED_NEEDS_IMAGES, true, fid},
 };
 
 const size_t ed_metric_table_size = ED_COUNT(ed_metric_table);
