@@ -59,6 +59,7 @@ probe_test_extras() {
   need python3-h5py have_python_module h5py
   need python3-pil have_python_module PIL
   need python3-scipy have_python_module scipy
+  need python3-lmdb have_python_module lmdb
   need g++ command -v g++
   need clang command -v clang
   need valgrind command -v valgrind

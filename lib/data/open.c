@@ -17,7 +17,7 @@ static const struct {
 } formats[] = {
     {"h5", ed_h5_open},      {"3dshapes.h5", ed_h5_open},  {"npz", ed_npz_open},       {"dsprites", ed_npz_open},
     {"mpi3d", ed_npz_open},  {"npy", ed_npy_dataset_open}, {"image", ed_folder_open},  {"folder", ed_folder_open},
-    {"csv", ed_listed_open}, {"celeba", ed_celeba_open},   {"cars3d", ed_cars3d_open},
+    {"csv", ed_listed_open}, {"celeba", ed_celeba_open},   {"cars3d", ed_cars3d_open}, {"lmdb", ed_lmdb_open},
 };
 
 static bool has_file(ed_env *env, const char *folder, const char *name)
@@ -33,14 +33,18 @@ static encdiff_status detect_folder(ed_env *env, const char *path, const char **
 {
     char *list;
     ED_TRY(ed_celeba_find_list(env, path, &list));
-    *format = list ? "celeba" : has_file(env, path, "factors.csv") ? "csv" : ed_cars3d_is(path) ? "cars3d" : "folder";
+    *format = has_file(env, path, "data.mdb")      ? "lmdb"
+              : list                               ? "celeba"
+              : has_file(env, path, "factors.csv") ? "csv"
+              : ed_cars3d_is(path)                 ? "cars3d"
+                                                   : "folder";
     ed_free(env, list);
     return ENCDIFF_OK;
 }
 
 static encdiff_status detect_file(ed_env *env, const char *path, const char **format)
 {
-    uint8_t head[8] = {0};
+    uint8_t head[20] = {0};
     ed_source source;
     ED_TRY(ed_source_open(env, path, &source));
     size_t n = (size_t)ED_MIN(source.size, (uint64_t)sizeof head);
@@ -53,6 +57,8 @@ static encdiff_status detect_file(ed_env *env, const char *path, const char **fo
         *format = "npy";
     else if (memcmp(head, "PK", 2) == 0)
         *format = "npz";
+    else if (n == sizeof head && memcmp(head + 16, "\xDE\xC0\xEF\xBE", 4) == 0)
+        *format = "lmdb";
     else if (ed_image_kind_of(head, n) != ED_IMAGE_UNKNOWN)
         *format = "image";
     else

@@ -300,5 +300,55 @@ class Cars3D(DataCase):
                 self.assertIn(program.encdiff('data', 'info', 'cars', cwd=self.folder).returncode, (0, 1))
 
 
+class Databases(DataCase):
+    def make(self, path, count=30, resolutions=(64, 128), zeros=5, **options):
+        """Pictures small enough for a page and larger than one."""
+        lmdb = module('lmdb')
+        pixels = [photo(i, 24, 24) if i % 2 else np.full((24, 24, 3), 8 * i, np.uint8) for i in range(count)]
+        database = lmdb.open(self.path(path), map_size=1 << 26, **options)
+        with database.begin(write=True) as transaction:
+            transaction.put(b'length', str(count).encode())
+            for resolution in resolutions:
+                for i, picture in enumerate(pixels):
+                    self.picture('one.png', picture + np.uint8(resolution == 64))
+                    transaction.put(f'{resolution}-{i:0{zeros}d}'.encode(), program.read(self.path('one.png')))
+        database.close()
+        return np.stack(pixels)
+
+    def test_keys_of_resolution_and_index(self):
+        for path, zeros, options in (('a', 5, {}), ('b.lmdb', 7, {'subdir': False})):
+            pixels = self.make(path, zeros=zeros, **options)
+            info = self.info(path)
+            self.assertEqual((info['format'], info['images'], info['height']), ('lmdb', 30, 24))
+            np.testing.assert_array_equal(self.arrays(path)[0], pixels)
+
+    def test_many_pictures_and_attributes(self):
+        pixels = self.make('c', count=700, resolutions=(128,))
+        attributes = np.random.default_rng(0).integers(0, 2, (700, 3))
+        self.write('c/list_attr_celeba.txt', '700\nA B C\n' + ''.join(
+            f'{i:06d}.jpg ' + ' '.join(str(2 * v - 1) for v in row) + '\n' for i, row in enumerate(attributes)))
+        self.write('c/list_eval_partition.txt', ''.join(f'{i:06d}.jpg {i % 3}\n' for i in range(700)))
+        images, labels = self.arrays('c?split=test')
+        np.testing.assert_array_equal(images, pixels[2::3])
+        np.testing.assert_array_equal(labels, attributes[2::3])
+
+    def test_damaged_databases_are_refused(self):
+        self.make('d.lmdb', subdir=False)
+        good = program.read(self.path('d.lmdb'))
+        for length in (0, 30, 5000, len(good) // 2, len(good) - 4096):
+            with open(self.path('d.lmdb'), 'wb') as file:
+                file.write(good[:length])
+            self.fails(1, 'data', 'info', 'd.lmdb', says='d.lmdb')
+        rng = np.random.default_rng(5)
+        for _ in range(60):  # an error or images, but an orderly end
+            bad = bytearray(good)
+            for at in rng.integers(0, len(good), 200):
+                bad[at // 4096 * 4096 + at % 64] = rng.integers(0, 256)
+            with open(self.path('d.lmdb'), 'wb') as file:
+                file.write(bad)
+            done = program.encdiff('data', 'convert', 'd.lmdb?format=lmdb', '-o', 'x.npz', cwd=self.folder)
+            self.assertIn(done.returncode, (0, 1))
+
+
 if __name__ == '__main__':
     program.main()
