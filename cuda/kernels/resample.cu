@@ -3,6 +3,7 @@
  *
  *   upsample   y[n,p,q] = alpha x[n,p/f,q/f]                pool      y[n,p,q] = alpha * sum of x over f x f
  *   max_pool   y = largest of x over 2 x 2, H' = H/2 and W' = W/2, odd rows and columns dropped
+ *   window_pool  y = largest or mean of what of x lies in a window of size x size pixels, `stride` apart and padded
  *   max_pool_grad   dx: dy where x was the first largest of its 2 x 2, else 0
  *
  * A block takes a row of the output (of the input for max_pool_grad), its threads the pixels and packs of channels.
@@ -52,6 +53,29 @@ template <class T, int V> __global__ void ED_THREADS(BLOCK) resample_pool(const 
             }
         for (int k = 0; k < V; k++) sum[k] *= s.alpha;
         ed_store_pack(y + ((n * s.rows + p) * s.columns + q) * s.c + channel, sum);
+    });
+}
+
+/* Padding counts for nothing, and every window has a pixel of the image. */
+template <class T, int V>
+__global__ void ED_THREADS(BLOCK) resample_window(const T *x, T *y, images s, int stride, int pad, bool mean)
+{
+    each_pack<V>(s, s.rows, s.columns, [&](int64_t n, int64_t p, int64_t q, int64_t channel) {
+        int64_t top = p * stride - pad, left = q * stride - pad, bottom = ED_MIN(top + s.factor, s.h),
+                right = ED_MIN(left + s.factor, s.w), count = 0;
+        float best[V] = {}, v[V];
+        for (int64_t row = ED_MAX(top, 0); row < bottom; row++)
+            for (int64_t column = ED_MAX(left, 0); column < right; column++, count++) {
+                ed_load_pack(x + ((n * s.h + row) * s.w + column) * s.c + channel, v);
+                for (int k = 0; k < V; k++) {
+                    if (mean)
+                        best[k] += v[k];
+                    else if (count == 0 || v[k] > best[k])
+                        best[k] = v[k];
+                }
+            }
+        for (int k = 0; k < V && mean; k++) best[k] /= (float)count;
+        ed_store_pack(y + ((n * s.rows + p) * s.columns + q) * s.c + channel, best);
     });
 }
 
@@ -110,7 +134,7 @@ static bool wide_of(const ed_call *call)
     return ed_wide(ed_in_shape(call, 0)->dim[3], call->in[0], call->in[2], call->out[0]);
 }
 
-enum resampling { UP, POOL, MAX };
+enum resampling { UP, POOL, MAX, WINDOW };
 
 template <class T, int V> static encdiff_status launch(const ed_call *call, resampling which)
 {
@@ -121,6 +145,12 @@ template <class T, int V> static encdiff_status launch(const ed_call *call, resa
     unsigned grid = (unsigned)(s.n * s.rows) * s.blocks;
     if (ed_shape_count(y_shape) == 0) return ENCDIFF_OK;
     if (which == MAX) return ED_LAUNCH(call, (resample_max<T, V>), grid, BLOCK, 0, x, y, s);
+    if (which == WINDOW) {
+        ed_attributes attr = call->node->attr;
+        s.factor = attr.window.size;
+        return ED_LAUNCH(call, (resample_window<T, V>), grid, BLOCK, 0, x, y, s, attr.window.stride, attr.window.pad,
+                         attr.window.kind == ED_WINDOW_MEAN);
+    }
     s.factor = call->node->attr.resample.factor;
     s.alpha = call->node->attr.resample.alpha;
     if (which == UP) return ED_LAUNCH(call, (resample_up<T, V>), grid, BLOCK, 0, x, y, s);
@@ -148,6 +178,10 @@ static encdiff_status run_max_pool(const ed_call *call)
 {
     return ED_DISPATCH_PACK(ed_in_type(call, 0), wide_of(call), launch, call, MAX);
 }
+static encdiff_status run_window_pool(const ed_call *call)
+{
+    return ED_DISPATCH_PACK(ed_in_type(call, 0), wide_of(call), launch, call, WINDOW);
+}
 static encdiff_status run_max_pool_grad(const ed_call *call)
 {
     return ED_DISPATCH_PACK(ed_in_type(call, 0), wide_of(call), launch_max_grad, call);
@@ -156,4 +190,5 @@ static encdiff_status run_max_pool_grad(const ed_call *call)
 ED_CUDA_KERNEL(upsample, nullptr, run_upsample);
 ED_CUDA_KERNEL(pool, nullptr, run_pool);
 ED_CUDA_KERNEL(max_pool, nullptr, run_max_pool);
+ED_CUDA_KERNEL(window_pool, nullptr, run_window_pool);
 ED_CUDA_KERNEL(max_pool_grad, nullptr, run_max_pool_grad);
