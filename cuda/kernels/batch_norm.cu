@@ -46,7 +46,7 @@ static __global__ void batch_norm_running(int64_t channels, float eps, const flo
 
 /* ---------------------------------------------------------------- maps and sums */
 
-template <class T> struct operands {
+template <class T> struct batch_norm_operands {
     const T *x, *dy;
     const float *gamma, *beta, *stats;
     ed_activation activation;
@@ -58,7 +58,8 @@ template <int V> struct channels_of {
 };
 
 template <class T, int V>
-__device__ static inline channels_of<V> batch_norm_channels(const operands<T> &o, const ed_columns &c, int64_t channel)
+__device__ static inline channels_of<V> batch_norm_channels(const batch_norm_operands<T> &o, const ed_columns &c,
+                                                            int64_t channel)
 {
     channels_of<V> v;
     for (int k = 0; k < V; k++) {
@@ -71,7 +72,7 @@ __device__ static inline channels_of<V> batch_norm_channels(const operands<T> &o
 }
 
 template <class T, int V>
-__global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_map(operands<T> o, ed_columns c, T *y)
+__global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_map(batch_norm_operands<T> o, ed_columns c, T *y)
 {
     ed_place at = ed_column_place<V>(c);
     if (!at.active) return;
@@ -87,8 +88,8 @@ __global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_map(operands<T> o, ed_c
 
 /* xh and d of the items at i. */
 template <class T, int V>
-__device__ static inline void batch_norm_items(const operands<T> &o, const channels_of<V> &v, int64_t i, float (&xh)[V],
-                                               float (&d)[V])
+__device__ static inline void batch_norm_items(const batch_norm_operands<T> &o, const channels_of<V> &v, int64_t i,
+                                               float (&xh)[V], float (&d)[V])
 {
     ed_load_pack(o.x + i, xh);
     ed_load_pack(o.dy + i, d);
@@ -100,7 +101,7 @@ __device__ static inline void batch_norm_items(const operands<T> &o, const chann
 
 /* -> part (chunks, 2, C): S1, then S0 */
 template <class T, int V>
-__global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_grad_sums(operands<T> o, ed_columns c, float *part)
+__global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_grad_sums(batch_norm_operands<T> o, ed_columns c, float *part)
 {
     ed_place at = ed_column_place<V>(c);
     float sum[2 * V] = {};
@@ -126,7 +127,8 @@ __global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_grad_sums(operands<T> o
 
 /* sums (2, C): S1, then S0 */
 template <class T, int V>
-__global__ void ED_THREADS(ED_COLUMN_THREADS) batch_norm_grad_map(operands<T> o, ed_columns c, const float *sums, T *dx)
+__global__ void ED_THREADS(ED_COLUMN_THREADS)
+    batch_norm_grad_map(batch_norm_operands<T> o, ed_columns c, const float *sums, T *dx)
 {
     ed_place at = ed_column_place<V>(c);
     if (!at.active) return;
@@ -183,10 +185,10 @@ template <class T, int V> static encdiff_status launch(const ed_call *call)
     ed_attributes attr = call->node->attr;
     if (ed_columns_empty(&c)) return ENCDIFF_OK;
     ED_TRY((launch_statistics<T, V>(call, c)));
-    operands<T> o = {ed_in<T>(call, 0),      nullptr,
-                     ed_in<float>(call, 1),  ed_in<float>(call, 2),
-                     ed_out<float>(call, 1), attr.batch_norm.activation,
-                     attr.batch_norm.slope};
+    batch_norm_operands<T> o = {ed_in<T>(call, 0),      nullptr,
+                                ed_in<float>(call, 1),  ed_in<float>(call, 2),
+                                ed_out<float>(call, 1), attr.batch_norm.activation,
+                                attr.batch_norm.slope};
     return ED_LAUNCH(call, (batch_norm_map<T, V>), ed_columns_grid(&c), ed_columns_block(&c), 0, o, c,
                      ed_out<T>(call, 0));
 }
@@ -202,8 +204,9 @@ template <class T, int V> static encdiff_status launch_grad(const ed_call *call)
 {
     ed_columns c = ed_columns_of_rows(ed_in_shape(call, 0), V);
     ed_attributes attr = call->node->attr;
-    operands<T> o = {ed_in<T>(call, 0),     ed_in<T>(call, 4),          ed_in<float>(call, 1), ed_in<float>(call, 2),
-                     ed_in<float>(call, 3), attr.batch_norm.activation, attr.batch_norm.slope};
+    batch_norm_operands<T> o = {ed_in<T>(call, 0),     ed_in<T>(call, 4),     ed_in<float>(call, 1),
+                                ed_in<float>(call, 2), ed_in<float>(call, 3), attr.batch_norm.activation,
+                                attr.batch_norm.slope};
     float *part = static_cast<float *>(call->scratch), *sums = part + c.chunks * 2 * c.channels;
     if (ed_columns_empty(&c)) return ENCDIFF_OK;
     ED_TRY(ED_LAUNCH(call, (batch_norm_grad_sums<T, V>), ed_columns_grid(&c), ed_columns_block(&c), 0, o, c, part));

@@ -14,8 +14,8 @@
 
 #define WARPS 4 /* groups of a block */
 
-/* The operands that do not depend on the width. */
-template <class T> struct operands {
+/* The group_norm_grad_operands that do not depend on the width. */
+template <class T> struct group_norm_grad_operands {
     const T *x, *dy, *r, *ss;
     const float *gamma, *beta, *stats;
     int64_t groups;
@@ -24,15 +24,15 @@ template <class T> struct operands {
 };
 
 /* What a lane keeps of its channels. */
-template <int V> struct channels_of {
+template <int V> struct group_norm_grad_channels {
     float mean[V], inverse[V], gamma[V], beta[V], more[V], then[V];
 };
 
 template <class T, int V>
-__device__ static inline channels_of<V> group_norm_channels(const operands<T> &o, const ed_columns &c,
-                                                            const ed_place &at)
+__device__ static inline group_norm_grad_channels<V> group_norm_channels(const group_norm_grad_operands<T> &o,
+                                                                         const ed_columns &c, const ed_place &at)
 {
-    channels_of<V> v;
+    group_norm_grad_channels<V> v;
     for (int k = 0; k < V; k++) {
         int64_t channel = at.channel + k, group = at.image * o.groups + (int)channel / o.width;
         v.mean[k] = o.stats[group * 2];
@@ -47,7 +47,8 @@ __device__ static inline channels_of<V> group_norm_channels(const operands<T> &o
 
 /* xh and d of the items at i. */
 template <class T, int V>
-__device__ static inline void group_norm_items(const operands<T> &o, const channels_of<V> &v, int64_t i, float (&xh)[V],
+__device__ static inline void group_norm_items(const group_norm_grad_operands<T> &o,
+                                               const group_norm_grad_channels<V> &v, int64_t i, float (&xh)[V],
                                                float (&d)[V])
 {
     ed_load_pack(o.x + i, xh);
@@ -60,12 +61,13 @@ __device__ static inline void group_norm_items(const operands<T> &o, const chann
 
 /* -> part (N, chunks, 2, C): S1, then S0, of a chunk of positions */
 template <class T, int V>
-__global__ void ED_THREADS(ED_COLUMN_THREADS) group_norm_grad_sums(operands<T> o, ed_columns c, float *part)
+__global__ void ED_THREADS(ED_COLUMN_THREADS)
+    group_norm_grad_sums(group_norm_grad_operands<T> o, ed_columns c, float *part)
 {
     ed_place at = ed_column_place<V>(c);
     float sum[2 * V] = {};
     if (at.active) {
-        channels_of<V> v = group_norm_channels<T, V>(o, c, at);
+        group_norm_grad_channels<V> v = group_norm_channels<T, V>(o, c, at);
         for (int64_t row = at.first; row < at.last; row += c.lines) {
             float xh[V], d[V];
             group_norm_items<T, V>(o, v, (at.image * c.rows + row) * c.channels + at.channel, xh, d);
@@ -86,8 +88,8 @@ __global__ void ED_THREADS(ED_COLUMN_THREADS) group_norm_grad_sums(operands<T> o
 
 /* part -> sums (N, 2, C) = (1 + s) (S1, S0); means (N, G, 2) = (A, B); dss */
 template <class T>
-__global__ void ED_THREADS(WARPS *ED_WARP)
-    group_norm_grad_unite(operands<T> o, ed_columns c, const float *part, float *sums, float *means, T *dss)
+__global__ void ED_THREADS(WARPS *ED_WARP) group_norm_grad_unite(group_norm_grad_operands<T> o, ed_columns c,
+                                                                 const float *part, float *sums, float *means, T *dss)
 {
     int64_t group = (int64_t)blockIdx.x * WARPS + threadIdx.x / ED_WARP, image = group / o.groups,
             first = group % o.groups * o.width;
@@ -117,11 +119,11 @@ __global__ void ED_THREADS(WARPS *ED_WARP)
 
 template <class T, int V>
 __global__ void ED_THREADS(ED_COLUMN_THREADS)
-    group_norm_grad_map(operands<T> o, ed_columns c, const float *means, T *dx)
+    group_norm_grad_map(group_norm_grad_operands<T> o, ed_columns c, const float *means, T *dx)
 {
     ed_place at = ed_column_place<V>(c);
     if (!at.active) return;
-    channels_of<V> v = group_norm_channels<T, V>(o, c, at);
+    group_norm_grad_channels<V> v = group_norm_channels<T, V>(o, c, at);
     float a[V], b[V];
     for (int k = 0; k < V; k++) {
         int64_t group = at.image * o.groups + (int)(at.channel + k) / o.width;
@@ -153,16 +155,16 @@ static encdiff_status prepare(ed_env *, const ed_graph *graph, const ed_node *no
 template <class T, int V> static encdiff_status launch(const ed_call *call)
 {
     ed_columns c = ed_columns_of_images(ed_in_shape(call, 0), V);
-    operands<T> o = {ed_in<T>(call, 0),
-                     ed_in<T>(call, 5),
-                     ed_in<T>(call, 8),
-                     ed_in<T>(call, 3),
-                     ed_in<float>(call, 1),
-                     ed_in<float>(call, 2),
-                     ed_in<float>(call, 4),
-                     call->node->attr.group_norm.groups,
-                     (int)(c.channels / call->node->attr.group_norm.groups),
-                     call->node->attr.group_norm.activation};
+    group_norm_grad_operands<T> o = {ed_in<T>(call, 0),
+                                     ed_in<T>(call, 5),
+                                     ed_in<T>(call, 8),
+                                     ed_in<T>(call, 3),
+                                     ed_in<float>(call, 1),
+                                     ed_in<float>(call, 2),
+                                     ed_in<float>(call, 4),
+                                     call->node->attr.group_norm.groups,
+                                     (int)(c.channels / call->node->attr.group_norm.groups),
+                                     call->node->attr.group_norm.activation};
     float *part = static_cast<float *>(call->scratch), *sums = part + c.images * c.chunks * 2 * c.channels,
           *means = sums + c.images * 2 * c.channels;
     if (ed_columns_empty(&c)) return ENCDIFF_OK;

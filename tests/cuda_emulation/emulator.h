@@ -125,7 +125,7 @@ inline unsigned mask_or_full(unsigned mask = 0xffffffffu) { return mask; }
 inline int width_or_32(int width = 32) { return width; }
 
 /* The kernel with its arguments converted and copied, as a launch does. */
-template <class... P, class... A> inline std::function<void()> bind(void (*kernel)(P...), A... arguments)
+template <class... P, class... A> static std::function<void()> bind(void (*kernel)(P...), A... arguments)
 {
     static_assert(sizeof...(P) == sizeof...(A), "the launch has another number of arguments than the kernel");
     return [kernel, copies = std::tuple<P...>(static_cast<P>(arguments)...)] { std::apply(kernel, copies); };
