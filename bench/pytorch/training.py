@@ -11,7 +11,7 @@ def alphas_cumprod(steps=1000, start=0.0015, end=0.0155):
 
 def norms_in_bf16():
     """Norms take the type of what autocast gives them, with parameters rounded to it: PyTorch 1.13 has no norm of bf16
-    numbers with f32 parameters, and casting to f32 and back instead is slower."""
+    numbers with f32 parameters."""
 
     def group_norm(self, x):
         return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
