@@ -20,6 +20,7 @@ typedef struct loop {
     int64_t done; /* under lock, as are the next two */
     int working;  /* ranks that have not finished */
     bool stop;
+    int64_t told; /* pieces done that were reported last */
 } loop;
 
 /* Tell the others how far this rank is: `items` done, or, at its end, its status. True: go on. */
@@ -55,6 +56,7 @@ static encdiff_status report(loop *l, ed_env *env)
     pthread_mutex_lock(&l->lock);
     int64_t done = l->done;
     pthread_mutex_unlock(&l->lock);
+    l->told = done;
     if (done == 0 || l->run->progress(l->run->user, l->activity, done, l->count)) return ENCDIFF_OK;
     return ed_fail(env, ENCDIFF_CANCELLED, "%s was stopped by the progress callback", l->activity);
 }
@@ -62,7 +64,7 @@ static encdiff_status report(loop *l, ed_env *env)
 /* The calling thread has no piece left: it reports what the others do until they are through. */
 static encdiff_status watch(loop *l, ed_env *env)
 {
-    int64_t seen = l->count;
+    int64_t seen = l->told; /* of the calling thread alone; 0 where the others were faster than its first piece */
     for (bool over = false; !over;) {
         pthread_mutex_lock(&l->lock);
         while (l->working > 1 && l->done == seen && !l->stop) pthread_cond_wait(&l->changed, &l->lock);
