@@ -5,8 +5,7 @@
 
 #include "graph/backend.h"
 
-#define ED_OP(id, name, inputs, outputs, accumulated, in_place)                                                        \
-    extern const ed_kernel ed_cuda_##name __attribute__((weak));
+#define ED_OP(id, name, inputs, outputs, accumulated, in_place) extern const ed_kernel ed_cuda_##name;
 #include "graph/ops.def"
 #undef ED_OP
 
