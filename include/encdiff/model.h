@@ -265,8 +265,8 @@ ENCDIFF_API encdiff_status encdiff_model_images_from_latents(encdiff_model *mode
  * latents    float[n][latent_channels][latent_height][latent_width], noised
  * timesteps  int32_t[n], 0 .. model's timesteps - 1
  * tokens     float[n][tokens][token_dim]
- * noise      out, as latents: the predicted noise (the predicted clean latents where diffusion.parameterization is
- *            "x0")
+ * noise      out, as latents: the predicted noise, or what else diffusion.parameterization names: clean latents for
+ *            "x0"; sqrt(a) noise - sqrt(1 - a) clean latents for "v", a the schedule's cumulative product
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_ARGUMENT for a timestep out of range; ENCDIFF_CANCELLED.
  * Ho et al. 2020, algorithm 1; Yang et al. 2024.

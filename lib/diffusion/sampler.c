@@ -230,22 +230,26 @@ static encdiff_status ask(const run *r, int t, const float *x, float *out)
     return r->denoiser->predict(r->denoiser->user, r->n, x, r->sampler->timesteps, out);
 }
 
-/* The noise in x, whose level is a. */
-static encdiff_status predict_noise(const run *r, int t, double a, const float *x, float *eps)
-{
-    ED_TRY(ask(r, t, x, eps));
-    if (r->sampler->options.parameterization == ED_PREDICT_X0) noise_from_clean(r->count, a, x, eps, eps);
-    return ENCDIFF_OK;
-}
-
-/* ---------------------------------------------------------------- updates */
-
 /* out = p u + q v; out may be u or v. */
 static void combine(size_t count, double p, const float *u, double q, const float *v, float *out)
 {
     float fp = (float)p, fq = (float)q;
     for (size_t i = 0; i < count; i++) out[i] = fp * u[i] + fq * v[i];
 }
+
+/* The noise in x, whose level is a. */
+static encdiff_status predict_noise(const run *r, int t, double a, const float *x, float *eps)
+{
+    ED_TRY(ask(r, t, x, eps));
+    switch (r->sampler->options.parameterization) {
+    case ED_PREDICT_EPS: break;
+    case ED_PREDICT_X0: noise_from_clean(r->count, a, x, eps, eps); break;
+    case ED_PREDICT_V: combine(r->count, sqrt(1 - a), x, sqrt(a), eps, eps); break;
+    }
+    return ENCDIFF_OK;
+}
+
+/* ---------------------------------------------------------------- updates */
 
 static void add_noise(size_t count, double sigma, const float *z, float *x)
 {
@@ -342,20 +346,29 @@ static void update_dpm_solver(const run *r, const step *at, int i)
 /* ---------------------------------------------------------------- the loop */
 
 /*
- * eps and x0 at r->x. Clean latents that the network itself predicts are taken as they are: back from the noise they
+ * eps and x0 at r->x. Where the network predicts clean latents or v, they do not go through the noise, in which they
  * would lose digits where there is little signal. Only PLMS needs them as noise, which is what it combines.
  */
 static encdiff_status predict(const run *r, const step *at, int i)
 {
     ed_sampler *s = r->sampler;
     bool multistep = s->options.method == ED_SAMPLER_PLMS;
-    if (s->options.parameterization == ED_PREDICT_X0 && !multistep) {
-        ED_TRY(ask(r, at->t, r->x, s->x0));
-        noise_from_clean(r->count, at->a, r->x, s->x0, s->eps);
-    } else {
+    ed_parameterization predicted = multistep ? ED_PREDICT_EPS : s->options.parameterization;
+    switch (predicted) {
+    case ED_PREDICT_EPS:
         ED_TRY(predict_noise(r, at->t, at->a, r->x, s->eps));
         if (multistep) ED_TRY(multistep_noise(r, at, i));
         clean_from_noise(r->count, at->a, r->x, s->eps, s->x0);
+        break;
+    case ED_PREDICT_X0:
+        ED_TRY(ask(r, at->t, r->x, s->x0));
+        noise_from_clean(r->count, at->a, r->x, s->x0, s->eps);
+        break;
+    case ED_PREDICT_V:
+        ED_TRY(ask(r, at->t, r->x, s->eps));
+        combine(r->count, sqrt(at->a), r->x, -sqrt(1 - at->a), s->eps, s->x0);
+        combine(r->count, sqrt(1 - at->a), r->x, sqrt(at->a), s->eps, s->eps);
+        break;
     }
     /* eps stays what was predicted, as published. */
     return r->denoiser->quantize ? r->denoiser->quantize(r->denoiser->user, r->n, s->x0) : ENCDIFF_OK;

@@ -1,5 +1,5 @@
 /*
- * Samplers: from noise to clean latents with a network that predicts noise or clean latents, and back.
+ * Samplers: from noise to clean latents with a network that predicts noise, clean latents or v, and back.
  *
  * A sampler holds the coefficients of its steps and its work buffers; running it allocates nothing after the first run
  * with that many images. One thread at a time.
@@ -29,7 +29,7 @@ typedef struct ed_sampler_options {
     size_t elements;     /* floats of an image's latents, in C, H, W order */
 } ed_sampler_options;
 
-/* The network, for n images: `timesteps` float[n], all the same; `out` float[n][elements], noise or clean latents. */
+/* The network, for n images: `timesteps` float[n], all the same; `out` float[n][elements], what it predicts. */
 typedef struct ed_denoiser {
     encdiff_status (*predict)(void *user, int n, const float *x, const float *timesteps, float *out);
     /* May be NULL. Changes the predicted clean latents before they are used: the codebook's nearest entries. */

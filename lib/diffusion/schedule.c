@@ -88,19 +88,32 @@ void ed_schedule_free(ed_env *env, ed_schedule *schedule)
     *schedule = (ed_schedule){0};
 }
 
-encdiff_status ed_q_sample(ed_env *env, const ed_schedule *schedule, int n, size_t elements, const int32_t *t,
-                           const float *x0, const float *eps, float *out)
+/* out[i] = signal[t[i]] u[i] + sign noise[t[i]] v[i] */
+static encdiff_status mix(ed_env *env, const ed_schedule *schedule, int n, size_t elements, const int32_t *t,
+                          const float *u, float sign, const float *v, float *out)
 {
     for (int i = 0; i < n; i++)
         if (t[i] < 0 || t[i] >= schedule->timesteps)
             return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "timestep %d of image %d: expected 0 to %d", (int)t[i], i,
                            schedule->timesteps - 1);
     for (int i = 0; i < n; i++) {
-        float signal = schedule->signal[t[i]], noise = schedule->noise[t[i]];
+        float of_u = schedule->signal[t[i]], of_v = sign * schedule->noise[t[i]];
         size_t first = (size_t)i * elements;
-        for (size_t e = first; e < first + elements; e++) out[e] = signal * x0[e] + noise * eps[e];
+        for (size_t e = first; e < first + elements; e++) out[e] = of_u * u[e] + of_v * v[e];
     }
     return ENCDIFF_OK;
+}
+
+encdiff_status ed_q_sample(ed_env *env, const ed_schedule *schedule, int n, size_t elements, const int32_t *t,
+                           const float *x0, const float *eps, float *out)
+{
+    return mix(env, schedule, n, elements, t, x0, 1, eps, out);
+}
+
+encdiff_status ed_velocity(ed_env *env, const ed_schedule *schedule, int n, size_t elements, const int32_t *t,
+                           const float *x0, const float *eps, float *out)
+{
+    return mix(env, schedule, n, elements, t, eps, -1, x0, out);
 }
 
 int ed_ddim_step_count(int steps, int timesteps)

@@ -26,6 +26,9 @@ void ed_schedule_free(ed_env *env, ed_schedule *schedule); /* a zeroed one is fi
  */
 encdiff_status ed_q_sample(ed_env *env, const ed_schedule *schedule, int n, size_t elements, const int32_t *t,
                            const float *x0, const float *eps, float *out);
+/* What parameterization "v" predicts: signal[t[i]] eps[i] - noise[t[i]] x0[i] (Salimans and Ho 2022, appendix D). */
+encdiff_status ed_velocity(ed_env *env, const ed_schedule *schedule, int n, size_t elements, const int32_t *t,
+                           const float *x0, const float *eps, float *out);
 
 /*
  * The published "uniform" choice of timesteps for a run of `steps`: 1, 1 + k, 1 + 2k, ... below `timesteps`, where k is

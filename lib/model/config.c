@@ -6,7 +6,7 @@
 
 static const char *const autoencoder_kinds[] = {"vq", "kl", "average", "none"};
 static const char *const schedule_kinds[] = {"linear", "sqrt_linear", "sqrt", "cosine"};
-static const char *const parameterizations[] = {"eps", "x0"};
+static const char *const parameterizations[] = {"eps", "x0", "v"};
 static const char *const losses[] = {"l1", "l2"};
 static const char *const ema_scopes[] = {"unet", "all"};
 static const char *const disc_losses[] = {"hinge", "vanilla"};

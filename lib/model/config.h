@@ -20,7 +20,7 @@ typedef enum ed_schedule_kind {
     ED_SCHEDULE_SQRT,
     ED_SCHEDULE_COSINE
 } ed_schedule_kind;
-typedef enum ed_parameterization { ED_PREDICT_EPS, ED_PREDICT_X0 } ed_parameterization;
+typedef enum ed_parameterization { ED_PREDICT_EPS, ED_PREDICT_X0, ED_PREDICT_V } ed_parameterization;
 typedef enum ed_config_loss { ED_CONFIG_L1, ED_CONFIG_L2 } ed_config_loss;
 typedef enum ed_ema_scope { ED_EMA_UNET, ED_EMA_ALL } ed_ema_scope;
 typedef enum ed_disc_loss { ED_DISC_HINGE, ED_DISC_VANILLA } ed_disc_loss;

@@ -17,7 +17,7 @@ typedef struct shard {
     ed_exec *encoder_exec, *unet_exec;
     ed_value images, tokens, token_grad;
     int backward; /* the encoder's first backward node */
-    ed_value x0, noise, coefficients, timesteps, unet_tokens, weight, loss;
+    ed_value x0, noise, coefficients, velocity, timesteps, unet_tokens, weight, loss; /* velocity: of x_t; v alone */
     int micro;
     float *loss_values, *buffer;       /* [count]; [micro, 2] */
     float *token_values, *token_grads; /* [count, N, dim] */
@@ -66,7 +66,11 @@ static void build_unet(ed_networks *n, shard *s)
     s->weight = ed_graph_input(g, "weight", ED_SHAPE1(s->micro), ED_F32, false);
     ed_value x = ed_noise_latents(g, s->x0, s->noise, s->coefficients);
     ed_value predicted = ed_unet(&nn, c, x, s->timesteps, s->unet_tokens, NULL);
-    ed_value target = c->diffusion.parameterization == ED_PREDICT_EPS ? s->noise : s->x0;
+    ed_value target = c->diffusion.parameterization == ED_PREDICT_X0 ? s->x0 : s->noise;
+    if (c->diffusion.parameterization == ED_PREDICT_V) {
+        s->velocity = ed_graph_input(g, "velocity", ED_SHAPE2(s->micro, 2), ED_F32, false);
+        target = ed_noise_latents(g, s->x0, s->noise, s->velocity);
+    }
     ed_loss_kind kind = c->diffusion.loss_type == ED_CONFIG_L1 ? ED_LOSS_L1 : ED_LOSS_L2;
     s->loss = ed_difference_loss(g, predicted, target, kind);
     ed_graph_output(g, s->loss);
@@ -198,6 +202,14 @@ static encdiff_status put_scalars(ed_env *env, const job *j, shard *s, int64_t a
         values[2 * i + 1] = j->stage->schedule->noise[b->timesteps[at + i]];
     }
     ED_TRY(ed_exec_write(env, s->unet_exec, s->coefficients, values, (size_t)count * 2 * sizeof(float)));
+    if (j->stage->networks->config.diffusion.parameterization == ED_PREDICT_V) {
+        for (int64_t i = 0; i < count; i++) {
+            float signal = values[2 * i];
+            values[2 * i] = -values[2 * i + 1];
+            values[2 * i + 1] = signal;
+        }
+        ED_TRY(ed_exec_write(env, s->unet_exec, s->velocity, values, (size_t)count * 2 * sizeof(float)));
+    }
     for (int64_t i = 0; i < count; i++) values[i] = (float)b->timesteps[at + i];
     ED_TRY(ed_exec_write(env, s->unet_exec, s->timesteps, values, (size_t)count * sizeof(float)));
     for (int64_t i = 0; i < s->micro; i++) values[i] = i < count ? b->weight : 0;

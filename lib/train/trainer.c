@@ -507,7 +507,11 @@ static encdiff_status evaluate_encdiff(ed_trainer *t, int64_t n, work *w, double
     const float *images[] = {t->images}, *inputs[] = {w->noised, w->steps, w->tokens};
     ED_TRY(ed_infer_run(t->infer, ED_INFER_ENCODE, n, images, (float *[]){NULL, w->tokens}));
     ED_TRY(ed_infer_run(t->infer, ED_INFER_PREDICT, n, inputs, &w->predicted));
-    const float *target = c->diffusion.parameterization == ED_PREDICT_EPS ? t->noise : t->latents;
+    const float *target = c->diffusion.parameterization == ED_PREDICT_X0 ? t->latents : t->noise;
+    if (c->diffusion.parameterization == ED_PREDICT_V) {
+        ED_TRY(ed_velocity(t->env, &t->schedule, (int)n, item, t->timesteps, t->latents, t->noise, w->noised));
+        target = w->noised; /* the networks have read it */
+    }
     *loss = mean_difference(w->predicted, target, count, c->diffusion.loss_type == ED_CONFIG_L2);
     return ENCDIFF_OK;
 }

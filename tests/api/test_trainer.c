@@ -223,6 +223,50 @@ static void evaluation_agrees_with_training(void)
     end(&b);
 }
 
+/* Of a batch under TINY's linear schedule. */
+static double target_square(const char *kind, const given *g, const float *latents)
+{
+    double sum = 0, first = sqrt(0.0015), last = sqrt(0.0155);
+    for (int i = 0; i < BATCH; i++) {
+        double a = 1;
+        for (int t = 0; t <= g->timesteps[i]; t++) {
+            double root = first + (last - first) * t / (TIMESTEPS - 1);
+            a *= 1 - root * root;
+        }
+        for (int k = i * LATENT; k < (i + 1) * LATENT; k++) {
+            double noise = g->noise[k], clean = latents[k], v = sqrt(a) * noise - sqrt(1 - a) * clean;
+            double target = !strcmp(kind, "eps") ? noise : !strcmp(kind, "x0") ? clean : v;
+            sum += target * target;
+        }
+    }
+    return sum / (BATCH * LATENT);
+}
+
+/* The network's last layer starts at zero, so the first loss is the mean square of what it has to predict. */
+static void the_first_loss_is_the_targets_square(void)
+{
+    static const char *const names[] = {"eps", "x0", "v"}, *const key = "\"loss_type\"", *const config = TINY;
+    static given g;
+    make_given(&g);
+    for (int kind = 0; kind < 3; kind++) {
+        bench b;
+        char changed[2048];
+        float latents[BATCH * LATENT];
+        int before = (int)(strstr(config, key) - config);
+        snprintf(changed, sizeof changed, "%.*s\"parameterization\": \"%s\", %s", before, config, names[kind],
+                 config + before);
+        encdiff_train_report first = {.struct_size = sizeof first}, evaluated = first;
+        begin(&b, changed, 2, NULL);
+        OK(b.context, encdiff_trainer_evaluate(b.trainer, &g.images, g.timesteps, g.noise, &evaluated));
+        OK(b.context, encdiff_trainer_step_given(b.trainer, &g.images, g.timesteps, g.noise, &first));
+        OK(b.context, encdiff_model_latents_from_images(b.model, &g.images, latents));
+        double expected = target_square(names[kind], &g, latents);
+        CHECK_NEAR(first.loss, expected, 1e-5 * expected, names[kind]);
+        CHECK_NEAR(evaluated.loss, expected, 1e-5 * expected, names[kind]);
+        end(&b);
+    }
+}
+
 static void the_model_is_usable_between_steps(void)
 {
     static given g;
@@ -637,6 +681,7 @@ int main(int argc, char **argv)
         TEST(given_steps_do_not_depend_on_the_thread_count),
         TEST(evaluation_changes_nothing),
         TEST(evaluation_agrees_with_training),
+        TEST(the_first_loss_is_the_targets_square),
         TEST(the_model_is_usable_between_steps),
         TEST(averages_follow_the_parameters),
         TEST(cached_latents_change_no_loss),

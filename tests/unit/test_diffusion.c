@@ -185,6 +185,7 @@ static void ddim_equals_the_published_arithmetic(void)
 
 #define MEAN 0.7
 #define DEVIATION 0.4
+#define PARAMETERIZATIONS 3
 
 typedef struct gaussian {
     const ed_schedule *schedule;
@@ -203,8 +204,10 @@ static encdiff_status best_prediction(void *user, int n, const float *x, const f
     if (g->cancel_at_call_3 && g->calls == 3) atomic_store(g->cancel_at_call_3->cancel, true);
     for (size_t i = 0; i < count; i++) {
         double centred = (x[i] - sqrt(a) * MEAN) / variance;
-        out[i] = (float)(g->parameterization == ED_PREDICT_EPS ? sqrt(1 - a) * centred
-                                                               : MEAN + sqrt(a) * DEVIATION * DEVIATION * centred);
+        double eps = sqrt(1 - a) * centred, x0 = MEAN + sqrt(a) * DEVIATION * DEVIATION * centred;
+        out[i] = (float)(g->parameterization == ED_PREDICT_EPS  ? eps
+                         : g->parameterization == ED_PREDICT_X0 ? x0
+                                                                : sqrt(a) * eps - sqrt(1 - a) * x0);
     }
     if (g->fail_at == g->calls) out[count - 1] = NAN;
     return ENCDIFF_OK;
@@ -257,9 +260,9 @@ static void deterministic_samplers_converge_to_the_exact_flow(void)
                  {ED_SAMPLER_DPM_SOLVER_PP, 0.008, 0.001, 0.001, 2.8}};
     place p;
     ed_env *env = place_init(&p);
-    for (int i = 0; i < 4 * (int)ED_COUNT(cases) * 2; i++) {
+    for (int i = 0; i < 4 * (int)ED_COUNT(cases) * PARAMETERIZATIONS; i++) {
         int kind = i % 4, c = i / 4 % (int)ED_COUNT(cases);
-        ed_parameterization q = i >= 4 * (int)ED_COUNT(cases) ? ED_PREDICT_X0 : ED_PREDICT_EPS;
+        ed_parameterization q = (ed_parameterization)(i / (4 * (int)ED_COUNT(cases)));
         ed_schedule schedule = make_schedule(env, (ed_schedule_kind)kind, 1000);
         double e200 = flow_error(env, &schedule, cases[c].method, q, 200);
         if (kind == ED_SCHEDULE_SQRT) {
@@ -314,16 +317,16 @@ static void stochastic_samplers_have_the_moments_of_the_data(void)
     } cases[] = {{ED_SAMPLER_DDIM, 200, 1, 0.02}, {ED_SAMPLER_DDIM, 200, 0.5, 0.01}, {ED_SAMPLER_DDPM, 0, 0, 0.004}};
     enum { N = 4, WIDTH = 2000, ALL = N * WIDTH };
     static float x[ALL];
-    for (int i = 0; i < 2 * (int)ED_COUNT(cases) * 2; i++) {
-        int c = i / 4;
+    for (int i = 0; i < (int)ED_COUNT(cases) * 2 * PARAMETERIZATIONS; i++) {
+        int c = i / (2 * PARAMETERIZATIONS);
         bench b;
         ed_sampler_options options = {.method = cases[c].method,
                                       .steps = cases[c].steps,
                                       .eta = cases[c].eta,
                                       .elements = WIDTH,
                                       .seed = 11,
-                                      .parameterization = i & 1 ? ED_PREDICT_X0 : ED_PREDICT_EPS};
-        if (!bench_init(&b, i & 2 ? ED_SCHEDULE_COSINE : ED_SCHEDULE_LINEAR, options)) return;
+                                      .parameterization = (ed_parameterization)(i % PARAMETERIZATIONS)};
+        if (!bench_init(&b, i / PARAMETERIZATIONS % 2 ? ED_SCHEDULE_COSINE : ED_SCHEDULE_LINEAR, options)) return;
         CHECK(!ed_sampler_is_deterministic(b.sampler));
         ed_sampler_run_args args = {.n = N, .x = x};
         CHECK_EQUAL(ed_sampler_run(b.env, b.sampler, &b.denoiser, &args), ENCDIFF_OK);
@@ -366,12 +369,13 @@ static double round_trip(int calls, ed_parameterization parameterization, double
 
 static void inversion_followed_by_sampling_returns_the_start(void)
 {
-    for (int clean = 0; clean < 2; clean++) {
-        double flow, explicit_error = round_trip(1, clean ? ED_PREDICT_X0 : ED_PREDICT_EPS, &flow);
+    for (int i = 0; i < PARAMETERIZATIONS; i++) {
+        ed_parameterization predicted = (ed_parameterization)i;
+        double flow, explicit_error = round_trip(1, predicted, &flow);
         CHECK_THAT(explicit_error < 0.15, "one call leaves %g", explicit_error);
-        double two = round_trip(2, clean ? ED_PREDICT_X0 : ED_PREDICT_EPS, &flow);
+        double two = round_trip(2, predicted, &flow);
         CHECK_THAT(two < explicit_error / 3, "two calls leave %g, one %g", two, explicit_error);
-        double many = round_trip(25, clean ? ED_PREDICT_X0 : ED_PREDICT_EPS, &flow);
+        double many = round_trip(25, predicted, &flow);
         CHECK_THAT(many < 2e-5, "25 calls leave %g", many);
         CHECK_THAT(flow < 0.1, "the noise is %g from the flow's", flow);
     }
