@@ -1,11 +1,20 @@
 /*
  * Times the official configuration through the public API: what bench/pytorch/time_pytorch.py times in PyTorch.
  *
- *     time_encdiff MEASUREMENT [--batch 32] [--repeat 5] [--threads 2] [--bf16 0]
+ *     time_encdiff MEASUREMENT [--repeat 5] [--threads 2] [--bf16 0] [--model FILE] [--data SOURCE]
  *
- * MEASUREMENT: train (a step of encoder and U-Net, encoding by the autoencoder included), vq (a step of autoencoder and
- * discriminator), unet8, unet1, encode (64 images), ddim (50 steps, 8 images). Prints one JSON object: the median and
- * the least of the repetitions after one that is not counted, and the peak of resident memory.
+ * MEASUREMENT is a name and a number of images, as train32:
+ *
+ *     train   a step of encoder and U-Net, encoding by the autoencoder included
+ *     vq      a step of autoencoder and discriminator
+ *     unet    one call
+ *     encode  images to concepts
+ *     ddim    50 steps
+ *     start   nothing but the first tokens of a model: what the whole process takes is for the caller to measure
+ *     load    a batch of random images of --data, as training reads them
+ *
+ * Prints one JSON object: the median and the least of the repetitions after one that is not counted, and the peak of
+ * resident memory.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -17,12 +26,16 @@
 #include <encdiff/encdiff.h>
 
 typedef struct bench {
-    const char *name;
-    int batch, repeat, threads, bf16;
+    const char *name, *file, *source;
+    int images_wanted, repeat, threads, bf16;
     encdiff_context *context;
     encdiff_model *model;
     encdiff_trainer *trainer;
     encdiff_sampler *sampler;
+    encdiff_dataset *dataset;
+    encdiff_dataset_info data;
+    int64_t *indices;
+    unsigned drawn;
     encdiff_model_info info;
     encdiff_image_view images;
     float *latents, *tokens, *scalars, *noise;
@@ -75,22 +88,43 @@ static void ddim(bench *b)
     check(b, encdiff_sampler_sample(b->sampler, b->images.n, b->tokens, b->latents, NULL, b->noise, NULL, NULL, NULL));
 }
 
+static void load(bench *b)
+{
+    for (int i = 0; i < b->images.n; i++) {
+        b->drawn = b->drawn * 1664525u + 1013904223u;
+        b->indices[i] = (int64_t)((uint64_t)b->drawn * (uint64_t)b->data.size >> 32);
+    }
+    check(b, encdiff_dataset_read(b->dataset, b->indices, &b->images));
+}
+
 static const struct measurement {
     const char *name;
     void (*run)(bench *b);
-    int images; /* 0: the batch */
     encdiff_stage stage;
 } measurements[] = {
-    {"train", train, 0, ENCDIFF_STAGE_ENCDIFF},
-    {"vq", vq, 0, ENCDIFF_STAGE_AUTOENCODER},
-    {"unet8", unet, 8, 0},
-    {"unet1", unet, 1, 0},
-    {"encode", encode, 64, 0},
-    {"ddim", ddim, 8, 0},
+    {"train", train, ENCDIFF_STAGE_ENCDIFF},
+    {"vq", vq, ENCDIFF_STAGE_AUTOENCODER},
+    {"unet", unet, 0},
+    {"encode", encode, 0},
+    {"ddim", ddim, 0},
+    {"start", encode, 0},
+    {"load", load, 0},
 };
 
 /* The perceptual loss is left out on both sides: its network is not ours to time. */
 static const char config[] = "{\"train_autoencoder\": {\"perceptual_weight\": 0, \"accumulate_grad_batches\": 1}}";
+
+static void prepare_load(bench *b)
+{
+    b->data.struct_size = sizeof b->data;
+    check(b, encdiff_dataset_open(b->context, b->source ? b->source : "procedural:shapes3d", NULL, &b->dataset));
+    check(b, encdiff_dataset_get_info(b->dataset, &b->data));
+    b->images = (encdiff_image_view){
+        .format = ENCDIFF_IMAGE_U8_NHWC, .n = b->images_wanted, .height = b->data.height, .width = b->data.width};
+    b->images.data = numbers((size_t)b->images.n * (size_t)(b->data.height * b->data.width));
+    b->indices = calloc((size_t)b->images.n, sizeof *b->indices);
+    if (!b->indices) exit(1);
+}
 
 static void prepare(bench *b, const struct measurement *m)
 {
@@ -99,10 +133,15 @@ static void prepare(bench *b, const struct measurement *m)
     options.threads = b->threads;
     options.precision = b->bf16 ? ENCDIFF_PRECISION_BF16 : ENCDIFF_PRECISION_F32;
     if (encdiff_context_create(&options, &b->context) != ENCDIFF_OK) exit(1);
-    check(b, encdiff_model_create(b->context, config, 0, &b->model));
+    if (m->run == load) {
+        prepare_load(b);
+        return;
+    }
+    check(b, b->file ? encdiff_model_load(b->context, b->file, &b->model)
+                     : encdiff_model_create(b->context, config, 0, &b->model));
     b->info.struct_size = sizeof b->info;
     check(b, encdiff_model_get_info(b->model, &b->info));
-    size_t n = (size_t)(m->images ? m->images : b->batch);
+    size_t n = (size_t)b->images_wanted;
     size_t latent = (size_t)(b->info.latent_channels * b->info.latent_height * b->info.latent_width);
     b->images = (encdiff_image_view){
         .format = ENCDIFF_IMAGE_F32_NCHW, .n = (int32_t)n, .height = b->info.height, .width = b->info.width};
@@ -118,7 +157,7 @@ static void prepare(bench *b, const struct measurement *m)
     encdiff_trainer_options trainer;
     encdiff_trainer_options_init(&trainer, sizeof trainer);
     trainer.stage = (int32_t)m->stage;
-    trainer.batch_size = b->batch;
+    trainer.batch_size = b->images_wanted;
     check(b, encdiff_trainer_create(b->model, NULL, &trainer, &b->trainer));
 }
 
@@ -155,36 +194,58 @@ static void clean_up(bench *b)
 {
     encdiff_trainer_free(b->trainer);
     encdiff_sampler_free(b->sampler);
+    encdiff_dataset_free(b->dataset);
     encdiff_model_free(b->model);
     encdiff_context_free(b->context);
     float *const owned[] = {b->images.data, b->latents, b->noise, b->tokens, b->scalars};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(b->timesteps);
+    free(b->indices);
+}
+
+/* "train32": the measurement, and how many images it treats. */
+static const struct measurement *find(bench *b)
+{
+    size_t length = strcspn(b->name, "0123456789");
+    b->images_wanted = atoi(b->name + length);
+    for (size_t i = 0; i < sizeof measurements / sizeof *measurements; i++)
+        if (strlen(measurements[i].name) == length && strncmp(measurements[i].name, b->name, length) == 0)
+            return b->images_wanted > 0 ? &measurements[i] : NULL;
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    bench b = {.name = argc > 1 ? argv[1] : "", .batch = 32, .repeat = 5, .threads = 2};
+    bench b = {.name = argc > 1 ? argv[1] : "", .repeat = 5, .threads = 2};
+    const struct measurement *m = find(&b);
     for (int i = 2; i + 1 < argc; i += 2) {
         int value = atoi(argv[i + 1]);
-        if (strcmp(argv[i], "--batch") == 0 && value > 0)
-            b.batch = value;
-        else if (strcmp(argv[i], "--repeat") == 0 && value > 0)
+        if (strcmp(argv[i], "--repeat") == 0 && value > 0)
             b.repeat = value;
         else if (strcmp(argv[i], "--threads") == 0 && value > 0)
             b.threads = value;
         else if (strcmp(argv[i], "--bf16") == 0)
             b.bf16 = value;
+        else if (strcmp(argv[i], "--model") == 0)
+            b.file = argv[i + 1];
+        else if (strcmp(argv[i], "--data") == 0)
+            b.source = argv[i + 1];
         else
-            argc = 0;
+            m = NULL;
     }
-    for (size_t i = 0; argc > 1 && i < sizeof measurements / sizeof *measurements; i++) {
-        if (strcmp(measurements[i].name, b.name) != 0) continue;
-        measure(&b, &measurements[i]);
-        clean_up(&b);
-        return 0;
+    if (!m) {
+        fprintf(stderr,
+                "usage: time_encdiff train|vq|unet|encode|ddim|start|load followed by a number of images, as train32\n"
+                "       [--repeat K] [--threads T] [--bf16 0|1] [--model FILE] [--data SOURCE]\n");
+        return 2;
     }
-    fprintf(stderr, "usage: time_encdiff train|vq|unet8|unet1|encode|ddim [--batch N] [--repeat K] [--threads T] "
-                    "[--bf16 0|1]\n");
-    return 2;
+    if (strncmp(b.name, "start", 5) == 0) {
+        prepare(&b, m);
+        m->run(&b);
+        printf("{\"code\": %.9g}\n", (double)b.tokens[0]);
+    } else {
+        measure(&b, m);
+    }
+    clean_up(&b);
+    return 0;
 }
