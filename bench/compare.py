@@ -128,7 +128,7 @@ def main():
             model = None
             if name.startswith("start"):
                 model = os.path.join(folder, "model.safetensors")
-                command = [options.build / "tools" / "encdiff" / "encdiff", "init", "shapes3d-official", "-o", model, "-q"]
+                command = [options.build / "tools" / "encdiff" / "encdiff", "init", "-p", "shapes3d-official", "-o", model, "-q"]
                 if not os.path.exists(model):
                     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             t = table[f"{name} {precision} {count}"] = compare(options, sides, name, precision, count, model)

@@ -10,8 +10,8 @@
  *     unet    one call
  *     encode  images to concepts
  *     ddim    50 steps
- *     start   nothing but the first tokens of a model: what the whole process takes is for the caller to measure
- *     load    a batch of random images of --data, as training reads them
+ *     start   nothing but the first tokens of a model, of grey images: what the whole process takes is for the caller
+ * to measure load    a batch of random images of --data, as training reads them
  *
  * Prints one JSON object: the median and the least of the repetitions after one that is not counted, and the peak of
  * resident memory.
@@ -241,6 +241,7 @@ int main(int argc, char **argv)
     }
     if (strncmp(b.name, "start", 5) == 0) {
         prepare(&b, m);
+        memset(b.images.data, 0, (size_t)b.images.n * 3 * (size_t)(b.info.height * b.info.width) * sizeof(float));
         m->run(&b);
         printf("{\"code\": %.9g}\n", (double)b.tokens[0]);
     } else {

@@ -108,7 +108,9 @@ class Measurements:
         encoder, images = self.network("ConceptEncoder", "cond_stage_model.").eval(), self.images(n)
         return lambda: encoder(images)
 
-    start = encode
+    def start(self, n):
+        encoder = self.network("ConceptEncoder", "cond_stage_model.").eval()
+        return lambda: encoder(self.torch.zeros(n, 3, 64, 64))
 
     def vq(self, n):
         import training
