@@ -58,17 +58,21 @@ ENCDIFF_API encdiff_status encdiff_model_create(encdiff_context *context, const 
                                                 encdiff_model **model);
 
 /**
- * Load a model file or a training checkpoint.
+ * Load a model file or a training checkpoint. The header is read, and every tensor is there with its shape; the values
+ * of a network are read by the first call that needs them, so that a program that only encodes neither waits for the
+ * U-Net nor has memory for it. Until then the file stays open: it may be deleted or replaced by another, not be written
+ * into. Saving, sharing and training read all.
  *
  * path   .safetensors file with the configuration in its metadata
  * model  out, to be freed with encdiff_model_free()
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_NOT_FOUND; ENCDIFF_ERROR_IO; ENCDIFF_ERROR_FORMAT for a malformed or truncated
- * file, a missing tensor or one of another shape; ENCDIFF_ERROR_CONFIG; ENCDIFF_ERROR_NUMERIC for NaN parameters.
+ * file, a missing tensor or one of another shape; ENCDIFF_ERROR_CONFIG. A call that is the first to need a network also
+ * returns ENCDIFF_ERROR_NUMERIC where a parameter is NaN or infinite, and ENCDIFF_ERROR_IO.
  */
 ENCDIFF_API encdiff_status encdiff_model_load(encdiff_context *context, const char *path, encdiff_model **model);
 
-/* The same from size bytes of memory, which may be freed afterwards. Returns as encdiff_model_load(). */
+/* The same from size bytes of memory, which may be freed afterwards: all is read at once, ENCDIFF_ERROR_NUMERIC too. */
 ENCDIFF_API encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *data, size_t size,
                                                      encdiff_model **model);
 

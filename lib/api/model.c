@@ -109,15 +109,19 @@ encdiff_status encdiff_model_create(encdiff_context *context, const char *config
     return status;
 }
 
-/* Closes the file. */
-static encdiff_status load(encdiff_context *context, ed_safetensors *file, const char *name, encdiff_model **model)
+/* Takes over the file. `whole`: it does not outlive the call. */
+static encdiff_status load(encdiff_context *context, ed_safetensors *file, const char *name, bool whole,
+                           encdiff_model **model)
 {
     ed_weights *weights = new_weights(context);
-    encdiff_status status = weights ? ed_networks_load(&context->env, file, name, &weights->networks)
-                                    : ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ed_safetensors_close(&context->env, file);
+    if (!weights) {
+        ed_safetensors_close(&context->env, file);
+        return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    }
+    encdiff_status status = ed_networks_open(&context->env, file, name, &weights->networks);
+    if (status == ENCDIFF_OK && whole) status = ed_networks_need(&weights->networks, ED_SET_COUNT);
     if (status == ENCDIFF_OK) return make_model(context, weights, model);
-    if (weights) release_weights(weights);
+    release_weights(weights);
     return status;
 }
 
@@ -128,7 +132,7 @@ encdiff_status encdiff_model_load(encdiff_context *context, const char *path, en
     *model = NULL;
     ed_safetensors *file;
     ED_TRY(ed_safetensors_open(&context->env, path, &file));
-    return load(context, file, path, model);
+    return load(context, file, path, false, model);
 }
 
 encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *data, size_t size, encdiff_model **model)
@@ -138,13 +142,14 @@ encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *d
     *model = NULL;
     ed_safetensors *file;
     ED_TRY(ed_safetensors_open_memory(&context->env, "the model in memory", data, size, &file));
-    return load(context, file, "the model in memory", model);
+    return load(context, file, "the model in memory", true, model);
 }
 
 encdiff_status encdiff_model_save(encdiff_model *model, const char *path)
 {
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, path);
+    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT));
     return ed_networks_save(&model->context->env, ed_model_networks(model), path);
 }
 
@@ -154,6 +159,7 @@ encdiff_status encdiff_model_save_memory(encdiff_model *model, void **data, size
     ED_REQUIRE(model->context, data && size);
     uint8_t *bytes = NULL;
     *data = NULL;
+    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT));
     ED_TRY(ed_networks_save_memory(&model->context->env, ed_model_networks(model), &bytes, size));
     *data = bytes;
     return ENCDIFF_OK;
@@ -166,6 +172,7 @@ encdiff_status encdiff_model_share(encdiff_model *model, encdiff_context *contex
     *shared = NULL;
     if (model->weights->trained)
         return ed_fail(&model->context->env, ENCDIFF_ERROR_STATE, "a trainer holds the model: it cannot be shared");
+    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT)); /* from here on nobody writes to them */
     atomic_fetch_add(&model->weights->references, 1);
     encdiff_status status = make_model(context, model->weights, shared);
     /* the reason is with the other context; the caller asked the model's */
@@ -248,6 +255,7 @@ encdiff_status encdiff_model_use_ema(encdiff_model *m, encdiff_switch use_ema)
 
 /* A published tensor: where its values are. Averages come after all plain tensors. */
 typedef struct tensor {
+    ed_set set;
     ed_params *params;
     float *values;
     ed_tensor_ref ref;
@@ -267,7 +275,7 @@ static bool find_tensor(const encdiff_model *m, size_t index, tensor *out)
         size_t count = values ? ed_params_tensor_count(&n->sets[set]) : 0;
         if (index < count) {
             size_t name = average ? (set == ED_SET_UNET ? 0 : encoder) + index : first + index;
-            *out = (tensor){&n->sets[set], values, ed_params_tensor(&n->sets[set], index), average, name};
+            *out = (tensor){(ed_set)set, &n->sets[set], values, ed_params_tensor(&n->sets[set], index), average, name};
             return true;
         }
         index -= count;
@@ -324,6 +332,7 @@ encdiff_status encdiff_model_read_parameter(encdiff_model *m, const char *name, 
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, name && values);
     ED_TRY(look_up(m, name, count, &t));
+    ED_TRY(ed_networks_need(ed_model_networks(m), t.set));
     ed_params_to_published(t.params, t.values, t.ref, values);
     return ENCDIFF_OK;
 }
@@ -337,6 +346,7 @@ encdiff_status encdiff_model_write_parameter(encdiff_model *m, const char *name,
     if (atomic_load(&m->weights->references) > 1)
         return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "the weights are shared: they are read-only");
     ED_TRY(ed_api_check_finite(m->context, name, values, (size_t)count));
+    ED_TRY(ed_networks_need(ed_model_networks(m), t.set));
     ed_params_from_published(t.params, t.values, t.ref, values);
     t.params->version++;
     return ENCDIFF_OK;

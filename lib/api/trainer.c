@@ -73,6 +73,7 @@ static encdiff_status create(encdiff_model *m, encdiff_dataset *dataset, const e
     if (m->weights->trained) return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "another trainer holds the model");
     if (atomic_load(&m->weights->references) > 1)
         return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "the weights are shared: they are read-only");
+    ED_TRY(ed_networks_need(ed_model_networks(m), ED_SET_COUNT));
     if (o.stage == ENCDIFF_STAGE_AUTOENCODER && has_learnt_autoencoder(m)) ED_TRY(load_lpips(m, &o));
     encdiff_trainer *t = ed_alloc(&m->context->env, 1, sizeof *t);
     if (!t) return ENCDIFF_ERROR_OUT_OF_MEMORY;

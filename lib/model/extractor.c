@@ -104,7 +104,7 @@ static encdiff_status load(ed_extractor *x, const char *path, const char *more)
         if (x->kind == ED_EXTRACT_LPIPS)
             status = ed_lpips_load(env, &file, path, more ? &heads : NULL, &x->params);
         else
-            status = ed_params_load(env, &file, path, &x->params, x->params.values, "", false, NULL);
+            status = ed_params_load(env, &file, path, &x->params, x->params.values, "");
     }
     ed_tensor_file_close(env, &file);
     ed_tensor_file_close(env, &heads);
@@ -122,7 +122,8 @@ encdiff_status ed_extractor_create(ed_team *team, ed_extractor_kind kind, const 
     x->kind = kind;
     ed_params_init(&x->params, team->env);
     encdiff_status status = make_program(x, side, side); /* the first graph declares the parameters */
-    if (status == ENCDIFF_OK) status = ed_params_allocate(&x->params, 0);
+    if (status == ENCDIFF_OK) status = ed_params_allocate(&x->params);
+    if (status == ENCDIFF_OK) ed_params_initialise(&x->params, 0);
     if (status == ENCDIFF_OK && kind == ED_EXTRACT_LPIPS) ed_lpips_set_constants(&x->params);
     if (status == ENCDIFF_OK) status = load(x, path, more);
     if (status == ENCDIFF_OK)

@@ -1,5 +1,6 @@
 /* Graphs per kind and chunk size, an execution of each per rank, or one that all ranks run together. */
 #include "model/infer.h"
+#include "model/weights.h"
 
 #define MAX_CHUNK 8     /* images: the activations of a chunk stay in the caches */
 #define MAX_PROGRAMS 24 /* graphs kept; the least recently used makes room */
@@ -178,6 +179,17 @@ static void bind(ed_infer *infer, ed_exec *exec)
     }
 }
 
+static ed_set set_of(ed_infer_kind kind)
+{
+    switch (kind) {
+    case ED_INFER_ENCODE:
+    case ED_INFER_TOKENS: return ED_SET_ENCODER;
+    case ED_INFER_PREDICT:
+    case ED_INFER_MAPS: return ED_SET_UNET;
+    default: return ED_SET_FIRST_STAGE;
+    }
+}
+
 static encdiff_status prepare_rank(ed_infer *infer, program *p, int rank)
 {
     ed_team *team = infer->team;
@@ -288,6 +300,7 @@ encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, cons
     int parts = parts_of(infer, n), ranks = parts > 1 ? 1 : (int)ED_MIN(n, (int64_t)infer->team->ranks);
     job j = {.infer = infer, .ranks = ranks, .n = n, .inputs = inputs, .outputs = outputs};
     ED_TRY(get_program(infer, kind, ed_infer_chunk(n, ranks), parts, &j.program));
+    ED_TRY(ed_networks_need(infer->networks, set_of(kind)));
     for (int r = 0; r < ranks; r++) ED_TRY(prepare_rank(infer, j.program, r));
     if (parts > 1) return run_together(&j);
     return ed_team_run(infer->team, ranks, run_rank, &j);

@@ -1,5 +1,6 @@
 /* All parameter sets of a configuration. The smallest graphs, built once, declare them. */
 #include "model/networks.h"
+#include "model/weights.h"
 
 const char *ed_set_prefix(ed_set set)
 {
@@ -76,17 +77,25 @@ void ed_networks_free(ed_networks *n)
     for (int i = 0; i < ED_SET_COUNT; i++) ed_params_free(&n->sets[i]);
     ed_free(n->env, n->unet_ema);
     ed_free(n->env, n->encoder_ema);
+    ed_weight_file_close(n->env, n->file);
     *n = (ed_networks){0};
 }
 
-encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *n)
+encdiff_status ed_networks_declare(ed_env *env, const ed_config *config, ed_networks *n)
 {
     *n = (ed_networks){.env = env, .config = *config, .scale_factor = 1};
     for (int i = 0; i < ED_SET_COUNT; i++) ed_params_init(&n->sets[i], env);
     encdiff_status status = declare(n);
-    for (int i = 0; i < ED_SET_LPIPS && status == ENCDIFF_OK; i++) status = ed_params_allocate(&n->sets[i], seed);
+    for (int i = 0; i < ED_SET_LPIPS && status == ENCDIFF_OK; i++) status = ed_params_allocate(&n->sets[i]);
     if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;
+}
+
+encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *n)
+{
+    ED_TRY(ed_networks_declare(env, config, n));
+    for (int i = 0; i < ED_SET_LPIPS; i++) ed_params_initialise(&n->sets[i], seed);
+    return ENCDIFF_OK;
 }
 
 encdiff_status ed_networks_add_lpips(ed_networks *n)
@@ -99,7 +108,9 @@ encdiff_status ed_networks_add_lpips(ed_networks *n)
     ed_lpips(&nn, image, image);
     encdiff_status status = graph.status;
     ed_graph_free(&graph);
-    if (status == ENCDIFF_OK) status = ed_params_allocate(&n->sets[ED_SET_LPIPS], 0);
-    if (status == ENCDIFF_OK) ed_lpips_set_constants(&n->sets[ED_SET_LPIPS]);
+    if (status == ENCDIFF_OK) status = ed_params_allocate(&n->sets[ED_SET_LPIPS]);
+    if (status != ENCDIFF_OK) return status;
+    ed_params_initialise(&n->sets[ED_SET_LPIPS], 0);
+    ed_lpips_set_constants(&n->sets[ED_SET_LPIPS]);
     return status;
 }

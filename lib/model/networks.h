@@ -34,10 +34,13 @@ typedef struct ed_networks {
     float *unet_ema, *encoder_ema; /* moving averages laid out like the set's values; NULL without */
     float scale_factor;            /* of the latents; 1 until training measured it */
     bool scale_known;
-    int64_t steps; /* of the encdiff stage so far */
+    int64_t steps;               /* of the encdiff stage so far */
+    struct ed_weight_file *file; /* what is not read yet (weights.h); NULL: nothing is missing */
 } ed_networks;
 
-/* Declare every set, take memory, initialise from the seed. On failure nothing is owned. */
+/* Declare every set and take memory for it, without values. On failure nothing is owned. */
+encdiff_status ed_networks_declare(ed_env *env, const ed_config *config, ed_networks *networks);
+/* The same, with values from the seed. */
 encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *networks);
 /* The LPIPS network, which only training the autoencoder needs; its weights are random until they are loaded. */
 encdiff_status ed_networks_add_lpips(ed_networks *networks);

@@ -140,56 +140,141 @@ static encdiff_status check_shape(ed_env *env, const char *file_name, const ed_s
 }
 
 static encdiff_status load_tensor(ed_env *env, const ed_tensor_file *file, const char *file_name,
-                                  const ed_st_tensor *tensor, const ed_params *params, ed_tensor_ref ref, float *values)
+                                  const ed_st_tensor *tensor, const ed_params *params, ed_tensor_ref ref, float *buffer,
+                                  float *values)
 {
     ed_shape shape = ed_params_tensor_shape(params, ref);
     ED_TRY(check_shape(env, file_name, tensor, &shape));
-    float *buffer = ed_alloc(env, (size_t)tensor->count, sizeof *buffer);
-    if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    encdiff_status status = ed_tensor_file_read_f32(env, file, tensor, buffer);
-    for (int64_t i = 0; i < tensor->count && status == ENCDIFF_OK; i++)
+    ED_TRY(ed_tensor_file_read_f32(env, file, tensor, buffer));
+    for (int64_t i = 0; i < tensor->count; i++)
         if (!isfinite(buffer[i]))
-            status = ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: tensor %s, element %lld, is %g", file_name, tensor->name,
-                             (long long)i, (double)buffer[i]);
-    if (status == ENCDIFF_OK) ed_params_from_published(params, values, ref, buffer);
-    ed_free(env, buffer);
-    return status;
+            return ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: tensor %s, element %lld, is %g", file_name, tensor->name,
+                           (long long)i, (double)buffer[i]);
+    ed_params_from_published(params, values, ref, buffer);
+    return ENCDIFF_OK;
 }
 
-encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
-                              float *values, const char *prefix, bool optional, bool *found)
+/* Room for the largest tensor of a set. */
+static float *tensor_buffer(ed_env *env, const ed_params *params)
+{
+    size_t most = 1;
+    for (size_t i = 0; i < params->count; i++) most = ED_MAX(most, (size_t)ed_shape_count(&params->items[i].shape));
+    return ed_alloc_raw(env, most * sizeof(float));
+}
+
+typedef encdiff_status (*tensor_visitor)(ed_env *env, const ed_tensor_file *file, const char *file_name,
+                                         const ed_st_tensor *tensor, const ed_params *params, ed_tensor_ref ref,
+                                         float *buffer, float *values);
+
+/* Every tensor of a set, in its order. */
+static encdiff_status visit(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
+                            const char *prefix, tensor_visitor visitor, float *buffer, float *values)
 {
     char name[320], full[360];
-    if (found) *found = params->count > 0;
     for (size_t i = 0; i < params->count; i++)
         for (int piece = 0; piece < params->items[i].pieces; piece++) {
             ed_tensor_ref ref = {(int)i, piece};
             ed_params_tensor_name(params, ref, name, sizeof name);
             snprintf(full, sizeof full, "%s%s", prefix, name);
             const ed_st_tensor *tensor = ed_tensor_file_find(file, full);
-            if (!tensor && optional && i == 0 && piece == 0) {
-                if (found) *found = false;
-                return ENCDIFF_OK;
-            }
             if (!tensor) return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is missing", file_name, full);
-            ED_TRY(load_tensor(env, file, file_name, tensor, params, ref, values));
+            ED_TRY(visitor(env, file, file_name, tensor, params, ref, buffer, values));
         }
     return ENCDIFF_OK;
 }
 
-/* Room for an average, filled from "ema.*" when the file has it. */
-static encdiff_status load_average(ed_env *env, const ed_tensor_file *file, const char *file_name,
-                                   const ed_params *params, float **ema)
+static encdiff_status check_tensor(ed_env *env, const ed_tensor_file *file, const char *file_name,
+                                   const ed_st_tensor *tensor, const ed_params *params, ed_tensor_ref ref,
+                                   float *buffer, float *values)
 {
-    bool found;
-    *ema = ed_alloc(env, ED_MAX(params->total, 1), sizeof **ema);
-    if (!*ema) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    encdiff_status status = ed_params_load(env, file, file_name, params, *ema, "ema.", true, &found);
-    if (status != ENCDIFF_OK || !found) {
-        ed_free(env, *ema);
-        *ema = NULL;
-    }
+    (void)file, (void)buffer, (void)values;
+    ed_shape shape = ed_params_tensor_shape(params, ref);
+    return check_shape(env, file_name, tensor, &shape);
+}
+
+encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
+                              float *values, const char *prefix)
+{
+    float *buffer = tensor_buffer(env, params);
+    if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ed_params_clear_gaps(params, values);
+    encdiff_status status = visit(env, file, file_name, params, prefix, load_tensor, buffer, values);
+    ed_free(env, buffer);
     return status;
+}
+
+static bool has_set(const ed_tensor_file *file, const ed_params *params, const char *prefix)
+{
+    char name[320], full[360];
+    if (!params->count) return true;
+    ed_params_tensor_name(params, ed_params_tensor(params, 0), name, sizeof name);
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return ed_tensor_file_find(file, full) != NULL;
+}
+
+/* ---------------------------------------------------------------- model files */
+
+struct ed_weight_file {
+    ed_tensor_file tensors;
+    char *name;
+    bool unread[ED_SET_COUNT];
+};
+
+void ed_weight_file_close(ed_env *env, struct ed_weight_file *file)
+{
+    if (!file) return;
+    ed_safetensors_close(env, file->tensors.safetensors);
+    ed_free(env, file->name);
+    ed_free(env, file);
+}
+
+static float **average_of(ed_networks *n, int set)
+{
+    return set == ED_SET_UNET ? &n->unet_ema : set == ED_SET_ENCODER ? &n->encoder_ema : NULL;
+}
+
+/* A discriminator that is not in the file keeps initial values. */
+static encdiff_status read_set(ed_networks *n, int set)
+{
+    const ed_tensor_file *tensors = &n->file->tensors;
+    ed_params *params = &n->sets[set];
+    float **average = average_of(n, set);
+    if (!n->file->unread[set]) return ENCDIFF_OK;
+    if (set == ED_SET_DISCRIMINATOR && !has_set(tensors, params, ""))
+        ed_params_initialise(params, 0);
+    else
+        ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, params->values, ""));
+    if (average && *average) ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, *average, "ema."));
+    params->version++;
+    n->file->unread[set] = false;
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_networks_need(ed_networks *n, ed_set set)
+{
+    if (!n->file) return ENCDIFF_OK;
+    for (int i = 0; i < ED_SET_LPIPS; i++)
+        if (set == ED_SET_COUNT || (int)set == i) ED_TRY(read_set(n, i));
+    for (int i = 0; i < ED_SET_LPIPS; i++)
+        if (n->file->unread[i]) return ENCDIFF_OK;
+    ed_weight_file_close(n->env, n->file);
+    n->file = NULL;
+    return ENCDIFF_OK;
+}
+
+/* Its tensors are in the file with their shapes; room for the average where the file has one. */
+static encdiff_status check_set(ed_networks *n, int set)
+{
+    const ed_tensor_file *tensors = &n->file->tensors;
+    const ed_params *params = &n->sets[set];
+    float **average = average_of(n, set);
+    n->file->unread[set] = true;
+    if (set != ED_SET_DISCRIMINATOR || has_set(tensors, params, ""))
+        ED_TRY(visit(n->env, tensors, n->file->name, params, "", check_tensor, NULL, NULL));
+    if (!average || params->count == 0 || !has_set(tensors, params, "ema.")) return ENCDIFF_OK;
+    ED_TRY(visit(n->env, tensors, n->file->name, params, "ema.", check_tensor, NULL, NULL));
+    *average = ed_alloc_raw(n->env, params->total * sizeof **average);
+    return *average ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
 }
 
 static encdiff_status load_numbers(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *n)
@@ -209,26 +294,45 @@ static encdiff_status load_numbers(ed_env *env, const ed_safetensors *file, cons
     return ENCDIFF_OK;
 }
 
-encdiff_status ed_networks_load(ed_env *env, ed_safetensors *file, const char *name, ed_networks *n)
+static encdiff_status read_config(ed_env *env, const ed_safetensors *file, const char *name, ed_config *config)
 {
-    const ed_tensor_file tensors = {.safetensors = file};
     const char *text = ed_safetensors_metadata(file, ED_META_CONFIG);
     if (!text)
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no %s in the metadata: not a model of this library", name,
                        ED_META_CONFIG);
     ed_json *json = NULL;
-    ed_config config;
     ED_TRY(ed_json_parse(env, name, text, strlen(text), &json));
-    encdiff_status status = ed_config_read(env, json, &config);
+    encdiff_status status = ed_config_read(env, json, config);
     ed_json_free(env, json);
-    ED_TRY(status);
-    ED_TRY(ed_networks_create(env, &config, 0, n));
-    for (int set = 0; set < ED_SET_LPIPS && status == ENCDIFF_OK; set++)
-        status = ed_params_load(env, &tensors, name, &n->sets[set], n->sets[set].values, "",
-                                set == ED_SET_DISCRIMINATOR, NULL);
-    if (status == ENCDIFF_OK) status = load_average(env, &tensors, name, &n->sets[ED_SET_UNET], &n->unet_ema);
-    if (status == ENCDIFF_OK) status = load_average(env, &tensors, name, &n->sets[ED_SET_ENCODER], &n->encoder_ema);
-    if (status == ENCDIFF_OK) status = load_numbers(env, file, name, n);
+    return status;
+}
+
+static struct ed_weight_file *weight_file(ed_env *env, ed_safetensors *file, const char *name)
+{
+    struct ed_weight_file *f = ed_alloc(env, 1, sizeof *f);
+    if (f && (f->name = ed_strdup(env, name))) {
+        f->tensors.safetensors = file;
+        return f;
+    }
+    ed_safetensors_close(env, file);
+    ed_free(env, f);
+    return NULL;
+}
+
+encdiff_status ed_networks_open(ed_env *env, ed_safetensors *safetensors, const char *name, ed_networks *n)
+{
+    ed_config config;
+    struct ed_weight_file *file = weight_file(env, safetensors, name);
+    if (!file) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = read_config(env, safetensors, name, &config);
+    if (status == ENCDIFF_OK) status = ed_networks_declare(env, &config, n);
+    if (status != ENCDIFF_OK) {
+        ed_weight_file_close(env, file);
+        return status;
+    }
+    n->file = file;
+    for (int set = 0; set < ED_SET_LPIPS && status == ENCDIFF_OK; set++) status = check_set(n, set);
+    if (status == ENCDIFF_OK) status = load_numbers(env, safetensors, name, n);
     if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;
 }
@@ -260,8 +364,8 @@ static const ed_st_tensor *find_lpips(const ed_tensor_file *file, const char *pu
     return found;
 }
 
-encdiff_status ed_lpips_load(ed_env *env, const ed_tensor_file *file, const char *file_name,
-                             const ed_tensor_file *heads, ed_params *params)
+static encdiff_status load_lpips(ed_env *env, const ed_tensor_file *file, const char *file_name,
+                                 const ed_tensor_file *heads, ed_params *params, float *buffer)
 {
     char name[320];
     for (size_t i = 0; i < params->count; i++) {
@@ -274,8 +378,18 @@ encdiff_status ed_lpips_load(ed_env *env, const ed_tensor_file *file, const char
         if (!tensor)
             return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is missing", file_name,
                            name + strlen("perceptual_loss."));
-        ED_TRY(load_tensor(env, from, file_name, tensor, params, ref, params->values));
+        ED_TRY(load_tensor(env, from, file_name, tensor, params, ref, buffer, params->values));
     }
-    params->version++;
     return ENCDIFF_OK;
+}
+
+encdiff_status ed_lpips_load(ed_env *env, const ed_tensor_file *file, const char *file_name,
+                             const ed_tensor_file *heads, ed_params *params)
+{
+    float *buffer = tensor_buffer(env, params);
+    if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = load_lpips(env, file, file_name, heads, params, buffer);
+    ed_free(env, buffer);
+    if (status == ENCDIFF_OK) params->version++;
+    return status;
 }

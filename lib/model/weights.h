@@ -34,14 +34,18 @@ encdiff_status ed_networks_save_memory(ed_env *env, ed_networks *networks, uint8
 /* The metadata shared by model files and checkpoints; `text` owns the strings that `pairs` (at least 4) points to. */
 encdiff_status ed_networks_metadata(ed_env *env, ed_networks *networks, ed_text text[4], ed_st_pair *pairs,
                                     size_t *count);
-/* Networks from an open file. On failure nothing is owned. */
-encdiff_status ed_networks_load(ed_env *env, ed_safetensors *file, const char *name, ed_networks *networks);
 /*
- * Fill a set from the tensors `prefix` + published name. Every tensor must be there with its shape and finite;
- * `optional`: where none is there nothing happens and *found is false.
+ * Networks from an open file, which they take over, also on failure: then nothing else is owned. The metadata is read
+ * and every tensor is there with its shape; the values of a network are read by the first ed_networks_need() of it, so
+ * that a program that only encodes neither waits for the U-Net nor has memory for it. The file closes with the last.
  */
+encdiff_status ed_networks_open(ed_env *env, ed_safetensors *file, const char *name, ed_networks *networks);
+/* Read the values and averages of a set, or of all (ED_SET_COUNT), unless that is done. */
+encdiff_status ed_networks_need(ed_networks *networks, ed_set set);
+void ed_weight_file_close(ed_env *env, struct ed_weight_file *file); /* NULL is fine */
+/* Fill a set from the tensors `prefix` + published name. Every tensor must be there with its shape and finite. */
 encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
-                              float *values, const char *prefix, bool optional, bool *found);
+                              float *values, const char *prefix);
 
 /*
  * VGG16 and the linear heads of LPIPS from a user's file: features.N.weight, features.N.bias and linK.model.1.weight,

@@ -41,7 +41,7 @@ typedef struct ed_param {
     size_t offset; /* floats */
 } ed_param;
 
-/* The parameters of one network. `values` is NULL until ed_params_allocate. */
+/* The parameters of one network. `values` is NULL until ed_params_allocate(). */
 typedef struct ed_params {
     ed_env *env;
     ed_param *items;
@@ -56,9 +56,12 @@ typedef struct ed_params {
 
 void ed_params_init(ed_params *params, ed_env *env);
 void ed_params_free(ed_params *params);
-/* End of declarations: take memory and initialise from the seed. The same seed gives the same values on every machine.
- */
-encdiff_status ed_params_allocate(ed_params *params, uint64_t seed);
+/* End of declarations: take memory, whose values ed_params_initialise() or a file has to fill. */
+encdiff_status ed_params_allocate(ed_params *params);
+/* The same seed gives the same values on every machine. */
+void ed_params_initialise(ed_params *params, uint64_t seed);
+/* Zeros between the parameters of a buffer laid out like params->values: optimisers and guards run over them too. */
+void ed_params_clear_gaps(const ed_params *params, float *values);
 /* The parameter declared under this (stack) name; -1 when unknown. */
 int ed_params_find(const ed_params *params, const char *name);
 int64_t ed_params_trainable_count(const ed_params *params);

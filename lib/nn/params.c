@@ -173,14 +173,27 @@ static void initialise(const ed_param *param, uint64_t seed, float *out)
     }
 }
 
-encdiff_status ed_params_allocate(ed_params *params, uint64_t seed)
+encdiff_status ed_params_allocate(ed_params *params)
 {
     params->closed = true;
-    params->values = ed_alloc(params->env, ED_MAX(params->total, 1), sizeof *params->values);
-    if (!params->values) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    params->values = ed_alloc_raw(params->env, ED_MAX(params->total, 1) * sizeof *params->values);
+    return params->values ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
+}
+
+void ed_params_initialise(ed_params *params, uint64_t seed)
+{
+    ed_params_clear_gaps(params, params->values);
     for (size_t i = 0; i < params->count; i++)
         initialise(&params->items[i], seed, params->values + params->items[i].offset);
-    return ENCDIFF_OK;
+}
+
+void ed_params_clear_gaps(const ed_params *params, float *values)
+{
+    for (size_t i = 0; i < params->count; i++) {
+        size_t end = params->items[i].offset + (size_t)ed_shape_count(&params->items[i].shape);
+        size_t next = i + 1 < params->count ? params->items[i + 1].offset : params->total;
+        for (size_t at = end; at < next; at++) values[at] = 0;
+    }
 }
 
 int64_t ed_params_trainable_count(const ed_params *params)

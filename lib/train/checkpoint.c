@@ -227,7 +227,7 @@ static encdiff_status read_moments(ed_trainer *t, const ed_safetensors *file, co
     return ENCDIFF_OK;
 }
 
-static encdiff_status read_checkpoint(ed_trainer *t, ed_safetensors *file, const char *path, loaded *l)
+static encdiff_status check_stage(ed_trainer *t, const ed_safetensors *file, const char *path, loaded *l)
 {
     const char *stage = ed_safetensors_metadata(file, META_STAGE);
     if (!stage || !read_state(ed_safetensors_metadata(file, META_STATE), &l->state))
@@ -235,9 +235,21 @@ static encdiff_status read_checkpoint(ed_trainer *t, ed_safetensors *file, const
     if (strcmp(stage, ed_stage_name(t->options.stage)) != 0)
         return ed_fail(t->env, ENCDIFF_ERROR_CONFIG, "%s: is of the stage %s, not %s", path, stage,
                        ed_stage_name(t->options.stage));
-    ED_TRY(ed_networks_load(t->env, file, path, &l->networks));
+    return ENCDIFF_OK;
+}
+
+/* Takes over the file. */
+static encdiff_status read_checkpoint(ed_trainer *t, ed_safetensors *file, const char *path, loaded *l)
+{
+    encdiff_status status = check_stage(t, file, path, l);
+    if (status != ENCDIFF_OK) {
+        ed_safetensors_close(t->env, file);
+        return status;
+    }
+    ED_TRY(ed_networks_open(t->env, file, path, &l->networks));
     ED_TRY(same_numbers(t, path, l));
-    return read_moments(t, file, path, l);
+    ED_TRY(read_moments(t, file, path, l));
+    return ed_networks_need(&l->networks, ED_SET_COUNT); /* which closes the file */
 }
 
 static void take_average(float *to, const float *from, const ed_params *params)
@@ -282,7 +294,6 @@ static encdiff_status resume_file(ed_trainer *t, const char *path)
     loaded l = {.state = {0}};
     ED_TRY(ed_safetensors_open(t->env, path, &file));
     encdiff_status status = read_checkpoint(t, file, path, &l);
-    ed_safetensors_close(t->env, file);
     if (status == ENCDIFF_OK) adopt(t, &l);
     free_loaded(t->env, &l);
     return status;

@@ -345,6 +345,70 @@ static void models_survive_files_and_memory_bit_for_bit(void)
     end();
 }
 
+/* Overwrite the first value of a tensor in the file by a NaN. */
+static void spoil(const char *path, const char *name)
+{
+    char bytes[200000], key[128];
+    FILE *file = fopen(path, "r+b");
+    if (!CHECK(file)) return;
+    size_t size = fread(bytes, 1, sizeof bytes - 1, file);
+    bytes[size] = 0;
+    snprintf(key, sizeof key, "\"%s\":", name);
+    uint64_t header;
+    memcpy(&header, bytes, sizeof header);
+    long long begin = -1;
+    char *entry = strstr(bytes + 8, key), *offsets = entry ? strstr(entry, "\"data_offsets\":[") : NULL;
+    if (CHECK(offsets)) sscanf(offsets, "\"data_offsets\":[%lld", &begin);
+    if (CHECK(begin >= 0)) {
+        fseek(file, (long)(8 + header) + (long)begin, SEEK_SET);
+        fwrite(&(float){NAN}, sizeof(float), 1, file);
+    }
+    fclose(file);
+}
+
+/* What is wrong with a network is said by the first call that needs it, again and again, and by no other. */
+static void networks_are_read_when_they_are_needed(void)
+{
+    const char *path = temporary("model.safetensors"), *copy = temporary("copy.safetensors");
+    static float pixels[PIXELS], latents[LATENT], noise[LATENT], tokens[TOKENS * TOKEN_DIM], scalars[TOKENS];
+    int32_t t = 5;
+    begin();
+    encdiff_model *model = make_awake_model(context, TINY), *loaded = NULL, *other = NULL, *whole = NULL;
+    encdiff_context *second = NULL;
+    encdiff_image_view image = view_f32(pixels, 1);
+    OK(context, encdiff_model_save(model, path));
+    spoil(path, "model.diffusion_model.out.0.weight");
+    OK(context, encdiff_model_load(context, path, &loaded));
+    fill_floats(pixels, PIXELS, 1);
+    OK(context, encdiff_model_encode(loaded, &image, scalars, tokens));
+    for (int i = 0; i < 2; i++)
+        FAILS(context, encdiff_model_predict_noise(loaded, 1, latents, &t, tokens, noise), ENCDIFF_ERROR_NUMERIC,
+              "model.diffusion_model.out.0.weight");
+    FAILS(context, encdiff_model_save(loaded, copy), ENCDIFF_ERROR_NUMERIC, "out.0.weight");
+    CHECK(access(copy, F_OK) != 0);
+    FAILS(context, encdiff_model_read_parameter(loaded, "model.diffusion_model.out.2.bias", 3, noise),
+          ENCDIFF_ERROR_NUMERIC, "out.0.weight");
+    if (OK(context, encdiff_context_create(NULL, &second)))
+        FAILS(context, encdiff_model_share(loaded, second, &other), ENCDIFF_ERROR_NUMERIC, "out.0.weight");
+    encdiff_trainer *trainer = NULL;
+    FAILS(context, encdiff_trainer_create(loaded, NULL, NULL, &trainer), ENCDIFF_ERROR_NUMERIC, "out.0.weight");
+    OK(context, encdiff_model_encode(loaded, &image, scalars, tokens));
+    encdiff_context_free(second);
+    encdiff_model_free(loaded);
+
+    OK(context, encdiff_model_save(model, path)); /* a file that is gone, or another, is still read as it was */
+    OK(context, encdiff_model_load(context, path, &loaded));
+    OK(context, encdiff_model_load(context, path, &whole));
+    OK(context, encdiff_model_save(loaded, path));
+    unlink(path);
+    CHECK(same_parameters(context, model, loaded));
+    CHECK(same_parameters(context, model, whole));
+    encdiff_model_free(loaded);
+    encdiff_model_free(whole);
+    encdiff_model_free(model);
+    end();
+}
+
 /* Where a model file is cut, what is missing is found, and nothing is held on to. */
 static void damaged_models_are_refused(void)
 {
@@ -525,6 +589,7 @@ int main(int argc, char **argv)
         TEST(initial_parameters_depend_on_the_seed_alone),
         TEST(averages_are_refused_where_there_are_none),
         TEST(models_survive_files_and_memory_bit_for_bit),
+        TEST(networks_are_read_when_they_are_needed),
         TEST(damaged_models_are_refused),
         TEST(files_that_cannot_be_are_named),
         TEST(handles_are_freed_in_any_order),
