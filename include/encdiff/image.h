@@ -71,6 +71,60 @@ ENCDIFF_API encdiff_status encdiff_image_write_grid(encdiff_context *context, co
                                                     const encdiff_image_view *images,
                                                     const encdiff_grid_options *options);
 
+typedef struct encdiff_matrix_options {
+    size_t struct_size;
+    const char *title; /* texts are NULL for none */
+    const char *row_title;
+    const char *column_title;
+    const char *const *row_labels;    /* rows texts, or NULL for numbers */
+    const char *const *column_labels; /* columns texts, or NULL for numbers */
+    double low; /* value of the lightest cell, and of the darkest; both 0: 0 and the largest value */
+    double high;
+    int32_t digits; /* behind the point; 0: 2, -1: none */
+    int32_t reserved;
+} encdiff_matrix_options;
+
+/* Set every option to its default; struct_size is sizeof(encdiff_matrix_options) as the caller compiled it. */
+ENCDIFF_API void encdiff_matrix_options_init(encdiff_matrix_options *options, size_t struct_size);
+
+/**
+ * Write a matrix as a PNG of coloured cells with the numbers in them, for example DCI's importances.
+ *
+ * path     file, replaced only when the whole picture is written
+ * values   double[rows][columns]
+ * options  NULL for defaults
+ *
+ * Returns ENCDIFF_OK; ENCDIFF_ERROR_IO; ENCDIFF_ERROR_NUMERIC for numbers that are not finite; ENCDIFF_ERROR_SHAPE for
+ * a picture that would be too large; ENCDIFF_ERROR_UNSUPPORTED for a build without libpng.
+ */
+ENCDIFF_API encdiff_status encdiff_image_write_matrix(encdiff_context *context, const char *path, const double *values,
+                                                      int32_t rows, int32_t columns,
+                                                      const encdiff_matrix_options *options);
+
+typedef struct encdiff_scatter {
+    size_t struct_size;
+    const float *points;         /* float[panels][n][2], right and up; each panel is scaled to its points */
+    const int32_t *classes;      /* int32_t[panels][n], 0 .. class_counts[panel] - 1: the colour, from blue to red */
+    const int32_t *class_counts; /* int32_t[panels] */
+    const char *const *titles;   /* panels texts, or NULL */
+    int32_t panels;
+    int32_t n;
+    int32_t columns; /* panels in a row; 0: about as many as rows */
+    int32_t size;    /* pixels of a panel's side; 0: 320 */
+} encdiff_scatter;
+
+/**
+ * Write panels of points as one PNG, for example tokens coloured by a factor.
+ *
+ * path     file, replaced only when the whole picture is written
+ * scatter  set struct_size first
+ *
+ * Returns ENCDIFF_OK; ENCDIFF_ERROR_IO; ENCDIFF_ERROR_NUMERIC for points that are not finite; ENCDIFF_ERROR_ARGUMENT
+ * for a class out of range; ENCDIFF_ERROR_SHAPE; ENCDIFF_ERROR_UNSUPPORTED for a build without libpng.
+ */
+ENCDIFF_API encdiff_status encdiff_image_write_scatter(encdiff_context *context, const char *path,
+                                                       const encdiff_scatter *scatter);
+
 typedef enum encdiff_type {
     ENCDIFF_TYPE_ANY = 0, /* in encdiff_array_read(): whatever the file has */
     ENCDIFF_TYPE_U8 = 1,

@@ -111,6 +111,18 @@ ENCDIFF_API encdiff_status encdiff_metrics_from_images(encdiff_context *context,
                                                        const encdiff_metrics_options *options, encdiff_scores **scores,
                                                        encdiff_progress progress, void *user);
 
+/**
+ * Coordinates of vectors along their directions of largest variance, as pictures of codes want them.
+ *
+ * vectors     float[n][dim], dim at most 1024
+ * components  out, float[n][count], largest variance first, each direction's largest loading positive
+ *
+ * Returns ENCDIFF_OK; ENCDIFF_ERROR_SHAPE unless 1 <= count <= dim; ENCDIFF_ERROR_NUMERIC; ENCDIFF_CANCELLED.
+ */
+ENCDIFF_API encdiff_status encdiff_metrics_principal_components(encdiff_context *context, const float *vectors,
+                                                                int64_t n, int32_t dim, int32_t count,
+                                                                float *components);
+
 /* How many numbers the result has. */
 ENCDIFF_API int32_t encdiff_scores_count(const encdiff_scores *scores);
 

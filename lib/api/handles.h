@@ -3,7 +3,8 @@
  *
  *   handles.h   what the handles are, and the checks that all functions share
  *   scoring.h   evaluations: metrics.c metrics_model.c metric_table.c scores.c
- *   context.c model.c networks.c dataset.c image.c trainer.c sampler.c bench.c version.c
+ *   context.c model.c networks.c dataset.c image.c plot.c trainer.c sampler.c bench.c
+ *   version.c
  *
  * It stands on everything, and nothing stands on it. Handles hold references on what they use, so that a host may free
  * them in any order.

@@ -47,6 +47,14 @@ static encdiff_status put_matrix(ed_scoring *s, ed_json *results, const char *ke
     return ENCDIFF_OK;
 }
 
+static encdiff_status put_vector(ed_scoring *s, ed_json *results, const char *key, const double *values, int32_t count)
+{
+    ed_json *array;
+    ED_TRY(ed_json_put_new(s->env, results, key, ED_JSON_ARRAY, &array));
+    for (int32_t i = 0; i < count; i++) ED_TRY(ed_json_put_number(s->env, array, NULL, values[i]));
+    return ENCDIFF_OK;
+}
+
 /* What every sampling metric can be told. */
 static void take_counts(const ed_scoring *s, int64_t *train_points, int64_t *eval_points, int32_t *batch)
 {
@@ -160,6 +168,7 @@ static encdiff_status mig(ed_scoring *s)
     if (status == ENCDIFF_OK)
         status = put_matrix(s, s->tree, "mutual_information", table, s->train_samples.size,
                             s->train_samples.factor_count);
+    if (status == ENCDIFF_OK) status = put_vector(s, s->tree, "factor_entropy", entropy, s->train_samples.factor_count);
     ed_free(s->env, table);
     ed_free(s->env, entropy);
     return status;

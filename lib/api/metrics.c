@@ -286,3 +286,15 @@ encdiff_status encdiff_metrics_from_images(encdiff_context *context, const encdi
     ed_scoring_end(&s);
     return ed_api_done(context, status);
 }
+
+/* ---------------------------------------------------------------- for pictures */
+
+encdiff_status encdiff_metrics_principal_components(encdiff_context *context, const float *vectors, int64_t n,
+                                                    int32_t dim, int32_t count, float *components)
+{
+    if (!context) return ENCDIFF_ERROR_ARGUMENT;
+    ED_REQUIRE(context, vectors && components);
+    ed_metric_run run = {.pool = context->team->pool};
+    return ed_api_done(context,
+                       ed_metric_principal_components(&context->env, &run, vectors, n, dim, count, components));
+}

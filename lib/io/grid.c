@@ -1,10 +1,9 @@
 #include "io/grid.h"
-#include "io/font.h"
-
-static const uint8_t background[3] = {255, 255, 255}, ink[3] = {40, 40, 40};
+#include "io/canvas.h"
 
 typedef struct plan {
     int columns, rows, scale, gap;
+    int text;                        /* scale of the letters */
     int64_t cell_height, cell_width; /* of a scaled image with its gap */
     int64_t top, left;               /* of the first image */
     int64_t height, width;
@@ -19,10 +18,14 @@ void ed_grid_layout(const ed_grid_options *options, int n, int *columns, int *ro
     *rows = (n + *columns - 1) / *columns;
 }
 
-static int64_t text_width(const char *text) { return text ? (int64_t)strlen(text) * ED_FONT_ADVANCE : 0; }
-
-/* Labels keep the font's own size unless the images are enlarged four times or more. */
-static int text_scale(const plan *p) { return ED_MAX(1, p->scale / 2); }
+/* As large as fits above every column; a letter's pixel is at most a 32nd of an image. */
+static int text_scale(const ed_grid_options *o, int columns, int64_t width)
+{
+    int scale = (int)ED_MIN(ED_MAX(width / 64, 1), 8);
+    for (int c = 0; o->column_labels && c < columns; c++)
+        while (scale > 1 && ed_canvas_text_width(o->column_labels[c], scale) > width) scale--;
+    return scale;
+}
 
 static encdiff_status make_plan(ed_env *env, int n, int height, int width, const ed_grid_options *o, plan *p)
 {
@@ -34,9 +37,10 @@ static encdiff_status make_plan(ed_env *env, int n, int height, int width, const
     p->cell_height = (int64_t)height * p->scale + p->gap;
     p->cell_width = (int64_t)width * p->scale + p->gap;
     p->top = p->left = p->gap;
-    if (o->column_labels) p->top += ED_FONT_HEIGHT * text_scale(p) + 2;
+    p->text = text_scale(o, p->columns, p->cell_width - p->gap);
+    if (o->column_labels) p->top += ED_FONT_HEIGHT * p->text + 2;
     for (int r = 0; o->row_labels && r < p->rows; r++)
-        p->left = ED_MAX(p->left, text_width(o->row_labels[r]) * text_scale(p) + p->gap + 4);
+        p->left = ED_MAX(p->left, ed_canvas_text_width(o->row_labels[r], p->text) + p->gap + 4 * p->text);
     p->height = p->top + p->rows * p->cell_height;
     p->width = p->left + p->columns * p->cell_width;
     if (p->height <= ED_IMAGE_MAX_SIDE && p->width <= ED_IMAGE_MAX_SIDE) return ENCDIFF_OK;
@@ -44,45 +48,16 @@ static encdiff_status make_plan(ed_env *env, int n, int height, int width, const
                    (long long)p->height);
 }
 
-static void fill(ed_image *image, const uint8_t colour[3])
-{
-    size_t pixels = (size_t)image->height * (size_t)image->width;
-    for (size_t i = 0; i < pixels; i++) memcpy(image->rgb + 3 * i, colour, 3);
-}
-
-static void put_pixel(ed_image *image, int64_t y, int64_t x, const uint8_t colour[3])
-{
-    if (y < 0 || x < 0 || y >= image->height || x >= image->width) return;
-    memcpy(image->rgb + (y * image->width + x) * 3, colour, 3);
-}
-
-static void draw_glyph(ed_image *image, char character, int64_t y, int64_t x, int scale)
-{
-    const uint8_t *rows = ed_font_glyph(character);
-    for (int64_t r = 0; r < ED_FONT_HEIGHT * scale; r++)
-        for (int64_t c = 0; c < ED_FONT_WIDTH * scale; c++)
-            if (rows[r / scale] >> (ED_FONT_WIDTH - 1 - c / scale) & 1) put_pixel(image, y + r, x + c, ink);
-}
-
-/* At most `room` pixels of a text, from the left; what does not fit is left out. */
-static void draw_text(ed_image *image, const char *text, int64_t y, int64_t x, int64_t room, int scale)
-{
-    int64_t advance = (int64_t)ED_FONT_ADVANCE * scale;
-    for (; text && *text && room >= advance - scale; text++, x += advance, room -= advance)
-        draw_glyph(image, *text, y, x, scale);
-}
-
 static void draw_labels(ed_image *image, const ed_grid_options *o, const plan *p)
 {
-    int scale = text_scale(p);
     for (int c = 0; o->column_labels && c < p->columns; c++) {
-        int64_t room = p->cell_width - p->gap, wide = text_width(o->column_labels[c]) * scale;
+        int64_t room = p->cell_width - p->gap, wide = ed_canvas_text_width(o->column_labels[c], p->text);
         int64_t x = p->left + c * p->cell_width + ED_MAX(0, (room - wide) / 2);
-        draw_text(image, o->column_labels[c], 1 + p->gap / 2, x, room, scale);
+        ed_canvas_text(image, o->column_labels[c], 1 + p->gap / 2, x, room, p->text, ED_INK);
     }
     for (int r = 0; o->row_labels && r < p->rows; r++) {
-        int64_t middle = p->top + r * p->cell_height + (p->cell_height - p->gap - ED_FONT_HEIGHT * scale) / 2;
-        draw_text(image, o->row_labels[r], middle, 2, p->left - 2, scale);
+        int64_t middle = p->top + r * p->cell_height + (p->cell_height - p->gap - ED_FONT_HEIGHT * p->text) / 2;
+        ed_canvas_text(image, o->row_labels[r], middle, 2 * p->text, p->left - 2 * p->text, p->text, ED_INK);
     }
 }
 
@@ -104,7 +79,7 @@ encdiff_status ed_grid_make(ed_env *env, const uint8_t *rgb, int n, int height, 
     if (!options) options = &defaults;
     ED_TRY(make_plan(env, n, height, width, options, &p));
     ED_TRY(ed_image_allocate(env, "grid", (uint64_t)p.height, (uint64_t)p.width, false, out));
-    fill(out, background);
+    ed_canvas_fill(out, ED_WHITE);
     for (int i = 0; i < n; i++)
         draw_image(out, rgb + (size_t)i * (size_t)height * (size_t)width * 3, height, width,
                    p.top + i / p.columns * p.cell_height, p.left + i % p.columns * p.cell_width, p.scale);

@@ -261,4 +261,8 @@ encdiff_status ed_metric_frechet(ed_env *env, const ed_metric_run *run, const ed
 encdiff_status ed_metric_reduce_tokens(ed_env *env, const ed_metric_run *run, const float *tokens, int64_t n,
                                        int32_t size, int32_t dim, float *codes);
 
+/* float[n][dim] -> float[n][count]: coordinates along the `count` directions of largest variance; dim up to 1024. */
+encdiff_status ed_metric_principal_components(ed_env *env, const ed_metric_run *run, const float *vectors, int64_t n,
+                                              int32_t dim, int32_t count, float *out);
+
 #endif

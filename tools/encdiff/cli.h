@@ -9,6 +9,8 @@
  *   progress.h    the bar on a terminal
  *   inputs.h      sources of images
  *   pictures.h    samplers, grids, and the pictures made of them
+ *   concepts.h    codes of images, and what the concepts are about
+ *   plots.h       attention, tokens as points, heat maps, denoising
  *   training.h    the two stages
  *   report.h      self-contained pages
  *   cmd_*.c       one command, or one family, a file
@@ -93,7 +95,7 @@ void cli_write_file(cli *c, const char *path, const text *content);
 
 /* The commands. */
 extern const cli_command cmd_quickstart, cmd_presets, cmd_init, cmd_train, cmd_encode, cmd_reconstruct, cmd_swap,
-    cmd_traverse, cmd_attention, cmd_invert, cmd_evaluate, cmd_metrics, cmd_data_info, cmd_data_render,
-    cmd_data_convert, cmd_data_view, cmd_info, cmd_bench;
+    cmd_traverse, cmd_interpolate, cmd_attention, cmd_denoise, cmd_scatter, cmd_invert, cmd_evaluate, cmd_metrics,
+    cmd_data_info, cmd_data_render, cmd_data_convert, cmd_data_view, cmd_info, cmd_bench;
 
 #endif

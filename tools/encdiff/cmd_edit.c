@@ -1,28 +1,12 @@
-/* encdiff swap, traverse, attention: what the concepts do. */
+/* encdiff swap, traverse, interpolate: images with other concepts. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
+#include "concepts.h"
 #include "inputs.h"
 #include "pictures.h"
-
-/* "all", or numbers separated by commas, checked against the model. Returns how many; *all: every one, by "all". */
-static int32_t read_concepts(cli *c, const char *option, const char *list, int32_t tokens, int32_t **concepts,
-                             bool *all)
-{
-    *all = strcmp(list, "all") == 0;
-    if (!*all) {
-        int32_t count = options_integers(c, option, list, concepts);
-        for (int32_t i = 0; i < count; i++)
-            if ((*concepts)[i] >= tokens)
-                cli_fail(c, "--%s %s: concept %d: the model has 0 .. %d", option, list, (*concepts)[i], tokens - 1);
-        return count;
-    }
-    *concepts = cli_alloc(c, (size_t)tokens, sizeof **concepts);
-    for (int32_t i = 0; i < tokens; i++) (*concepts)[i] = i;
-    return tokens;
-}
 
 /* ---------------------------------------------------------------- swap */
 
@@ -52,7 +36,7 @@ static void run_swap(cli *c, void *arguments)
     cli_check_output(c, a->npy);
     encdiff_model *model = cli_load_model(c, a->model);
     int32_t tokens = cli_model_info(c, model).tokens;
-    int32_t count = read_concepts(c, "concepts", a->concepts, tokens, &concepts, &all);
+    int32_t count = concepts_read(c, "concepts", a->concepts, tokens, &concepts, &all);
     if (all && a->npy) cli_usage(c, "--npy goes with a list of --concepts, not with all");
     inputs from_a = inputs_open(c, model, &(cli_texts){&a->a, 1}, &a->input);
     inputs from_b = inputs_open(c, model, &(cli_texts){&a->b, 1}, &a->input);
@@ -108,7 +92,7 @@ const cli_command cmd_swap = {
 
 /* ---------------------------------------------------------------- traverse */
 
-#define RANGE_IMAGES 256
+#define RANGE_IMAGES 1000
 
 typedef struct traverse_args {
     const char *model, *image, *concepts, *output, *npy, *range, *data;
@@ -128,8 +112,12 @@ static void parse_range(cli *c, const char *range, float *low, float *high)
         cli_usage(c, "--range %s: expected LOW:HIGH, such as -2:2", range);
 }
 
-/* The range of the codes of some images: of --data, or of what the model's configuration names. */
-static void find_ranges(cli *c, encdiff_model *model, const traverse_args *a, float *low, float *high)
+/*
+ * The range of the codes of some images, of --data or of what the model's configuration names; and, where they have
+ * labels, the factor that each concept tells most about.
+ */
+static void find_ranges(cli *c, encdiff_model *model, const traverse_args *a, float *low, float *high,
+                        const char **names)
 {
     char named[1024];
     const char *source = a->data;
@@ -140,7 +128,13 @@ static void find_ranges(cli *c, encdiff_model *model, const traverse_args *a, fl
     encdiff_dataset *dataset = cli_open_dataset(c, source, a->resize ? side : 0);
     int64_t size = cli_dataset_info(c, dataset).size;
     int64_t count = size < RANGE_IMAGES ? size : RANGE_IMAGES;
-    concept_ranges(c, model, cli_subset(c, dataset, count, true, c->common.seed), low, high);
+    coded_set set = coded_set_make(c, model, cli_subset(c, dataset, count, true, c->common.seed));
+    coded_set_ranges(&set, low, high);
+    double *information = concept_information(c, &set);
+    for (int32_t k = 0; information && k < set.tokens; k++) {
+        int32_t factor = concept_factor(information, set.factors, k);
+        if (factor >= 0) names[k] = set.factor_names[factor];
+    }
     cli_print(c, "ranges of the codes of %lld images of %s\n", (long long)count, source);
 }
 
@@ -149,13 +143,14 @@ static void report_traversal(cli *c, const traversal *t)
     json_open(&c->json, "concepts", '[');
     cli_print(c, "concept  low      high     change (mean levels of 255 between two values)\n");
     for (int32_t k = 0; k < t->concept_count; k++) {
-        cli_print(c, "%7d  %-7.3g  %-7.3g  %.2f\n", t->concepts[k], (double)t->low[k], (double)t->high[k],
-                  t->change[k]);
+        cli_print(c, "%7d  %-7.3g  %-7.3g  %-6.2f %s\n", t->concepts[k], (double)t->low[k], (double)t->high[k],
+                  t->change[k], t->names && t->names[k] ? t->names[k] : "");
         json_open(&c->json, NULL, '{');
         json_integer(&c->json, "concept", t->concepts[k]);
         json_number(&c->json, "low", (double)t->low[k]);
         json_number(&c->json, "high", (double)t->high[k]);
         json_number(&c->json, "change", t->change[k]);
+        json_string(&c->json, "factor", t->names ? t->names[k] : NULL);
         json_close(&c->json, '}');
     }
     json_close(&c->json, ']');
@@ -170,13 +165,15 @@ static void run_traverse(cli *c, void *arguments)
     cli_check_output(c, a->npy);
     encdiff_model *model = cli_load_model(c, a->model);
     encdiff_model_info info = cli_model_info(c, model);
-    int32_t count = read_concepts(c, "concept", a->concepts, info.tokens, &concepts, &all);
+    int32_t count = concepts_read(c, "concept", a->concepts, info.tokens, &concepts, &all);
     if (!info.has_scalars) cli_fail(c, "%s: has vector tokens, which cannot be traversed", a->model);
     float *low = cli_alloc(c, (size_t)info.tokens, sizeof *low),
           *high = cli_alloc(c, (size_t)info.tokens, sizeof *high);
-    if (a->range) parse_range(c, a->range, &low[0], &high[0]);
+    const char **names = cli_alloc(c, (size_t)info.tokens, sizeof *names);
+    if (a->range) parse_range(c, a->range, &low[0], &high[0]); /* told before any work */
     encdiff_image_view image = inputs_load_one(c, model, a->image, a->resize);
-    if (!a->range) find_ranges(c, model, a, low, high);
+    if (!a->range || a->data) find_ranges(c, model, a, low, high, names);
+    if (a->range) parse_range(c, a->range, &low[0], &high[0]);
     traversal t = {.concept_count = count, .concepts = concepts, .values = (int32_t)a->values};
     t.noise = sampling_noise(c, model, &a->sampling, 1);
     float *chosen_low = cli_alloc(c, (size_t)count, sizeof *low),
@@ -185,6 +182,9 @@ static void run_traverse(cli *c, void *arguments)
         chosen_low[k] = low[a->range ? 0 : concepts[k]];
         chosen_high[k] = high[a->range ? 0 : concepts[k]];
     }
+    const char **chosen_names = cli_alloc(c, (size_t)count, sizeof *names);
+    for (int32_t k = 0; k < count; k++) chosen_names[k] = names[concepts[k]];
+    t.names = chosen_names;
     t.low = chosen_low;
     t.high = chosen_high;
     run_traversal(c, sampling_create(c, model, &a->sampling), &image, &t);
@@ -203,7 +203,7 @@ static const cli_option traverse_options[] = {
      "numbers of the concepts to vary, a row each"},
     {"output", 'o', CLI_TEXT, "FILE", NULL, offsetof(traverse_args, output), 0, 0, true, "picture, .png"},
     {"range", 0, CLI_TEXT, "LOW:HIGH", NULL, offsetof(traverse_args, range), 0, 0, false,
-     "values of the concept's scalar (default: the range of the codes of 256 images of --data)"},
+     "values of the concept's scalar (default: the range of the codes of 1000 images of --data)"},
     {"data", 'd', CLI_TEXT, "SOURCE", NULL, offsetof(traverse_args, data), 0, 0, false,
      "where those images come from (default: the model's data.source)"},
     {"values", 0, CLI_INT, "N", "8", offsetof(traverse_args, values), 2, 256, false, "values in the range"},
@@ -227,118 +227,63 @@ const cli_command cmd_traverse = {
     .run = run_traverse,
 };
 
-/* ---------------------------------------------------------------- attention */
+/* ---------------------------------------------------------------- interpolate */
 
-typedef struct attention_args {
-    const char *model, *output, *npy;
-    cli_texts sources;
+typedef struct interpolate_args {
+    const char *model, *a, *b, *output, *npy;
     input_args input;
     sampling_args sampling;
-    int64_t scale;
-} attention_args;
+    int64_t values, scale;
+} interpolate_args;
 
-/* Black, red, yellow, white from the least to the largest of the map; planes of a CHW image in [-1, 1]. */
-static void heat(const float *map, size_t pixels, float *out)
+static void run_interpolate(cli *c, void *arguments)
 {
-    float least = map[0], most = map[0];
-    for (size_t i = 1; i < pixels; i++) {
-        least = fminf(least, map[i]);
-        most = fmaxf(most, map[i]);
-    }
-    for (size_t i = 0; i < pixels; i++)
-        for (size_t plane = 0; plane < 3; plane++) {
-            float level = 3 * (map[i] - least) / fmaxf(most - least, 1e-20f) - (float)plane;
-            out[plane * pixels + i] = 2 * fminf(fmaxf(level, 0), 1) - 1;
-        }
-}
-
-static void picture_maps(cli *c, const encdiff_image_view *images, const encdiff_image_view *sampled, const float *maps,
-                         int32_t tokens, const attention_args *a)
-{
-    size_t pixels = (size_t)images->height * (size_t)images->width;
-    grid g = grid_new(c, images->n, tokens + 2, images->height, images->width);
-    float *drawn = cli_alloc(c, 3 * pixels, sizeof *drawn);
-    g.column_labels[0] = "input";
-    g.column_labels[1] = "sampled";
-    for (int32_t k = 0; k < tokens; k++) g.column_labels[k + 2] = cli_format(c, "%d", k);
-    for (int32_t i = 0; i < images->n; i++) {
-        grid_put(&g, i, 0, image_at(images, i));
-        grid_put(&g, i, 1, image_at(sampled, i));
-        for (int32_t k = 0; k < tokens; k++) {
-            const float *map = maps + ((size_t)i * (size_t)tokens + (size_t)k) * pixels;
-            heat(map, pixels, drawn);
-            grid_put(&g, i, k + 2, drawn);
-        }
-    }
-    grid_write(c, &g, a->output, a->scale);
-}
-
-/* Mean of each map: the share of all attention that the token gets. */
-static void report_shares(cli *c, const float *maps, int32_t n, int32_t tokens, size_t pixels)
-{
-    json_open(&c->json, "share", '[');
-    cli_print(c, "share of the attention, by token:");
-    for (int32_t k = 0; k < tokens; k++) {
-        double sum = 0;
-        for (int32_t i = 0; i < n; i++)
-            for (size_t p = 0; p < pixels; p++)
-                sum += (double)maps[((size_t)i * (size_t)tokens + (size_t)k) * pixels + p];
-        double share = sum / (double)pixels / n;
-        cli_print(c, " %.3f", share);
-        json_number(&c->json, NULL, share);
-    }
-    cli_print(c, "\n");
-    json_close(&c->json, ']');
-}
-
-static void run_attention(cli *c, void *arguments)
-{
-    attention_args *a = arguments;
+    interpolate_args *a = arguments;
     cli_check_output(c, a->output);
     cli_check_output(c, a->npy);
     encdiff_model *model = cli_load_model(c, a->model);
-    encdiff_model_info info = cli_model_info(c, model);
-    inputs in = inputs_open(c, model, &a->sources, &a->input);
-    encdiff_image_view images = inputs_load(c, &in, 256, a->sources.items[0]);
-    encdiff_image_view sampled = images_new(c, images.n, images.height, images.width);
-    size_t n = (size_t)images.n, tokens = (size_t)info.tokens, pixels = (size_t)info.height * (size_t)info.width;
-    float *codes = cli_alloc(c, n * tokens, (size_t)info.token_dim * sizeof *codes);
-    float *maps = cli_alloc(c, n * tokens, pixels * sizeof *maps);
-    if (a->sampling.raw_weights) cli_check(c, encdiff_model_use_ema(model, ENCDIFF_OFF));
-    cli_check(c, encdiff_model_encode(model, &images, NULL, codes));
-    const float *noise = sampling_noise(c, model, &a->sampling, images.n);
+    inputs from_a = inputs_open(c, model, &(cli_texts){&a->a, 1}, &a->input);
+    inputs from_b = inputs_open(c, model, &(cli_texts){&a->b, 1}, &a->input);
+    if (from_a.size != from_b.size)
+        cli_fail(c, "A has %lld images and B %lld: each of A needs its partner in B", (long long)from_a.size,
+                 (long long)from_b.size);
+    encdiff_image_view x = inputs_load(c, &from_a, 64, a->a), y = inputs_load(c, &from_b, 64, a->b);
+    const float *noise = sampling_noise(c, model, &a->sampling, 1);
     encdiff_sampler *sampler = sampling_create(c, model, &a->sampling);
-    cli_check(c, encdiff_sampler_attention(sampler, images.n, codes, noise, info.height, info.width, maps, &sampled,
-                                           progress_step, &c->progress));
-    picture_maps(c, &images, &sampled, maps, info.tokens, a);
-    int64_t shape[] = {images.n, info.tokens, info.height, info.width};
-    if (a->npy) array_save(c, a->npy, ENCDIFF_TYPE_F32, maps, 4, shape);
-    report_shares(c, maps, images.n, info.tokens, pixels);
-    cli_print(c, "%s: each map from its least to its largest, averaged over the steps (%s)\n", a->output,
+    encdiff_image_view out = interpolate_pairs(c, sampler, &x, &y, (int32_t)a->values, noise);
+    picture_interpolation(c, &x, &y, &out, a->output, a->scale);
+    int64_t shape[] = {x.n, a->values, 3, x.height, x.width};
+    if (a->npy) array_save(c, a->npy, ENCDIFF_TYPE_F32, out.data, 5, shape);
+    cli_print(c, "%s: %d pairs, %lld images between them (%s)\n", a->output, x.n, (long long)a->values,
               sampling_describe(c, &a->sampling));
     json_string(&c->json, "output", a->output);
+    json_integer(&c->json, "pairs", x.n);
     json_string(&c->json, "npy", a->npy);
     sampling_json(c, &a->sampling);
 }
 
-static const cli_option attention_options[] = {
-    {"output", 'o', CLI_TEXT, "FILE", NULL, offsetof(attention_args, output), 0, 0, true,
-     "picture, .png: input, sampled image, and a map for each token"},
-    {"npy", 0, CLI_TEXT, "FILE", NULL, offsetof(attention_args, npy), 0, 0, false,
-     "also the maps as f32 [n,tokens,h,w]; the tokens of a pixel sum to 1"},
-    SAMPLING_OPTIONS(attention_args, sampling),
-    INPUT_OPTIONS(attention_args, input),
-    SCALE_OPTION(attention_args, scale),
+static const cli_option interpolate_options[] = {
+    {"output", 'o', CLI_TEXT, "FILE", NULL, offsetof(interpolate_args, output), 0, 0, true, "picture, .png"},
+    {"values", 0, CLI_INT, "N", "8", offsetof(interpolate_args, values), 2, 256, false,
+     "images from A's concepts to B's, both included"},
+    {"npy", 0, CLI_TEXT, "FILE", NULL, offsetof(interpolate_args, npy), 0, 0, false,
+     "also the images as f32 [pairs,values,3,h,w] in [-1, 1]"},
+    SAMPLING_OPTIONS(interpolate_args, sampling),
+    INPUT_OPTIONS(interpolate_args, input),
+    SCALE_OPTION(interpolate_args, scale),
 };
 
-const cli_command cmd_attention = {
-    .name = "attention",
-    .summary = "show where in the image each concept token acts",
-    .details = CLI_INPUT_DETAILS,
-    .example = "encdiff attention run/model.safetensors \"procedural:shapes3d[0:4]\" -o maps.png",
-    .arguments = {MODEL_ARGUMENT(attention_args), INPUTS_ARGUMENT(attention_args)},
-    .options = attention_options,
-    .option_count = CLI_COUNT(attention_options),
-    .size = sizeof(attention_args),
-    .run = run_attention,
+const cli_command cmd_interpolate = {
+    .name = "interpolate",
+    .summary = "go from one image's concepts to another's",
+    .details = "A and B are sources of equally many images. --noise is of one image, [1,c,h,w], and starts every one.",
+    .example = "encdiff interpolate run/model.safetensors \"procedural:shapes3d[0:4]\" "
+               "\"procedural:shapes3d[9000:9004]\" -o between.png",
+    .arguments = {MODEL_ARGUMENT(interpolate_args),
+                  {"A", false, false, offsetof(interpolate_args, a), "images to begin with"},
+                  {"B", false, false, offsetof(interpolate_args, b), "images to end with"}},
+    .options = interpolate_options,
+    .option_count = CLI_COUNT(interpolate_options),
+    .size = sizeof(interpolate_args),
+    .run = run_interpolate,
 };

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "cli.h"
+#include "concepts.h"
 #include "evaluation.h"
 #include "inputs.h"
 #include "pictures.h"
@@ -159,10 +160,21 @@ static void traverse(quickstart *q)
     float *low = cli_alloc(c, tokens, sizeof *low), *high = cli_alloc(c, tokens, sizeof *high);
     int32_t *concepts = cli_alloc(c, tokens, sizeof *concepts);
     for (int32_t k = 0; k < q->info.tokens; k++) concepts[k] = k;
-    concept_ranges(c, q->model, cli_subset(c, q->held_out, RANGE_IMAGES, false, 0), low, high);
+    coded_set set = coded_set_make(c, q->model, cli_subset(c, q->held_out, RANGE_IMAGES, false, 0));
+    coded_set_ranges(&set, low, high);
+    double *information = concept_information(c, &set);
+    const char **names = cli_alloc(c, tokens, sizeof *names);
+    for (int32_t k = 0; information && k < q->info.tokens; k++) {
+        int32_t factor = concept_factor(information, set.factors, k);
+        if (factor >= 0) names[k] = set.factor_names[factor];
+    }
     encdiff_image_view image = read_held_out(q, 0, 1);
-    q->traversal = (traversal){
-        .concept_count = q->info.tokens, .concepts = concepts, .low = low, .high = high, .values = TRAVERSED_VALUES};
+    q->traversal = (traversal){.concept_count = q->info.tokens,
+                               .concepts = concepts,
+                               .low = low,
+                               .high = high,
+                               .names = names,
+                               .values = TRAVERSED_VALUES};
     run_traversal(c, q->sampler, &image, &q->traversal);
     picture_traversal(c, &image, &q->traversal, in_folder(q, "traversal.png"), 1);
     made(q, "traversal.png");

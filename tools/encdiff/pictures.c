@@ -21,6 +21,7 @@ encdiff_sampler *sampling_create(cli *c, encdiff_model *model, const sampling_ar
     options.steps = (int32_t)args->steps;
     options.eta = args->eta;
     options.seed = c->common.seed;
+    options.preview_every = args->preview_every;
     options.use_ema = args->raw_weights ? ENCDIFF_OFF : ENCDIFF_DEFAULT;
     cli_check(c, encdiff_sampler_create(model, &options, &sampler));
     cli_own(c, sampler, release_sampler);
@@ -179,29 +180,6 @@ void picture_swap_all(cli *c, encdiff_sampler *sampler, int32_t concepts, const 
 
 /* ---------------------------------------------------------------- traversal */
 
-#define RANGE_BATCH 64
-
-void concept_ranges(cli *c, encdiff_model *model, encdiff_dataset *dataset, float *low, float *high)
-{
-    encdiff_dataset_info info = cli_dataset_info(c, dataset);
-    size_t concepts = (size_t)cli_model_info(c, model).tokens;
-    float *scalars = cli_alloc(c, RANGE_BATCH * concepts, sizeof *scalars);
-    encdiff_image_view images = images_new(c, RANGE_BATCH, info.height, info.width);
-    int64_t indices[RANGE_BATCH];
-    for (int64_t at = 0; at < info.size; at += RANGE_BATCH) {
-        images.n = (int32_t)(info.size - at < RANGE_BATCH ? info.size - at : RANGE_BATCH);
-        for (int32_t i = 0; i < images.n; i++) indices[i] = at + i;
-        cli_check(c, encdiff_dataset_read(dataset, indices, &images));
-        cli_check(c, encdiff_model_encode(model, &images, scalars, NULL));
-        for (size_t k = 0; k < concepts; k++)
-            for (size_t i = 0; i < (size_t)images.n; i++) {
-                float value = scalars[i * concepts + k];
-                if ((at == 0 && i == 0) || value < low[k]) low[k] = value;
-                if ((at == 0 && i == 0) || value > high[k]) high[k] = value;
-            }
-    }
-}
-
 /* Mean absolute difference of two images in levels of 0..255. */
 static double difference(const float *a, const float *b, size_t count)
 {
@@ -244,9 +222,48 @@ void picture_traversal(cli *c, const encdiff_image_view *image, const traversal 
         if (shared) g.column_labels[i + 1] = cli_format(c, "%.3g", value);
     }
     for (int32_t k = 0; k < t->concept_count; k++) {
-        g.row_labels[k] = cli_format(c, "%d: %.2g to %.2g", t->concepts[k], (double)t->low[k], (double)t->high[k]);
+        const char *name = t->names && t->names[k] ? cli_format(c, " %s", t->names[k]) : "";
+        g.row_labels[k] = cli_format(c, "%d%s: %.2g to %.2g", t->concepts[k], name, (double)t->low[k],
+                                     (double)t->high[k]);
         grid_put(&g, k, 0, image->data);
         for (int32_t i = 0; i < t->values; i++) grid_put(&g, k, i + 1, image_at(&t->images, k * t->values + i));
+    }
+    grid_write(c, &g, path, scale);
+}
+
+/* ---------------------------------------------------------------- interpolation */
+
+encdiff_image_view interpolate_pairs(cli *c, encdiff_sampler *sampler, const encdiff_image_view *a,
+                                     const encdiff_image_view *b, int32_t values, const float *noise)
+{
+    encdiff_image_view out = images_new(c, a->n * values, a->height, a->width);
+    float *weights = cli_alloc(c, (size_t)values, sizeof *weights);
+    for (int32_t i = 0; i < values; i++) weights[i] = (float)i / (float)(values - 1);
+    for (int32_t k = 0; k < a->n; k++) {
+        char title[48];
+        encdiff_image_view x = images_part(a, k, 1), y = images_part(b, k, 1),
+                           row = images_part(&out, k * values, values);
+        snprintf(title, sizeof title, "interpolating %d/%d", k + 1, a->n);
+        c->progress.title = title;
+        cli_check(
+            c, encdiff_sampler_interpolate(sampler, &x, &y, weights, values, noise, &row, progress_step, &c->progress));
+        c->progress.title = NULL;
+    }
+    return out;
+}
+
+void picture_interpolation(cli *c, const encdiff_image_view *a, const encdiff_image_view *b,
+                           const encdiff_image_view *between, const char *path, int64_t scale)
+{
+    int32_t values = between->n / a->n;
+    grid g = grid_new(c, a->n, values + 2, a->height, a->width);
+    g.column_labels[0] = "A";
+    g.column_labels[values + 1] = "B";
+    for (int32_t i = 0; i < values; i++) g.column_labels[i + 1] = cli_format(c, "%.2f", (double)i / (values - 1));
+    for (int32_t k = 0; k < a->n; k++) {
+        grid_put(&g, k, 0, image_at(a, k));
+        grid_put(&g, k, values + 1, image_at(b, k));
+        for (int32_t i = 0; i < values; i++) grid_put(&g, k, i + 1, image_at(between, k * values + i));
     }
     grid_write(c, &g, path, scale);
 }

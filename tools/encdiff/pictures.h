@@ -13,6 +13,7 @@ typedef struct sampling_args {
     double eta;
     const char *noise;
     bool raw_weights;
+    int32_t preview_every; /* no option of its own */
 } sampling_args;
 
 #define SAMPLING_OPTIONS(type, field)                                                                                  \
@@ -84,17 +85,22 @@ void picture_swap_all(cli *c, encdiff_sampler *sampler, int32_t concepts, const 
 
 typedef struct traversal {
     int32_t concept_count;
-    const int32_t *concepts; /* [concept_count] */
-    const float *low, *high; /* [concept_count] */
+    const int32_t *concepts;  /* [concept_count] */
+    const float *low, *high;  /* [concept_count] */
+    const char *const *names; /* [concept_count], what each is about, entries may be NULL; or NULL */
     int32_t values;
     const float *noise;
     encdiff_image_view images; /* out: [concept_count][values] */
     double *change;            /* out, [concept_count]: mean |difference| between neighbours, in pixel levels 0..255 */
 } traversal;
 
-/* Smallest and largest scalar of every concept over the images of a dataset. */
-void concept_ranges(cli *c, encdiff_model *model, encdiff_dataset *dataset, float *low, float *high);
 void run_traversal(cli *c, encdiff_sampler *sampler, const encdiff_image_view *image, traversal *t);
 void picture_traversal(cli *c, const encdiff_image_view *image, const traversal *t, const char *path, int64_t scale);
+
+/* `values` images from each of a to its partner in b: [a->n][values]. */
+encdiff_image_view interpolate_pairs(cli *c, encdiff_sampler *sampler, const encdiff_image_view *a,
+                                     const encdiff_image_view *b, int32_t values, const float *noise);
+void picture_interpolation(cli *c, const encdiff_image_view *a, const encdiff_image_view *b,
+                           const encdiff_image_view *between, const char *path, int64_t scale);
 
 #endif
