@@ -95,7 +95,8 @@ ENCDIFF_API void encdiff_matrix_options_init(encdiff_matrix_options *options, si
  * options  NULL for defaults
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_IO; ENCDIFF_ERROR_NUMERIC for numbers that are not finite; ENCDIFF_ERROR_SHAPE for
- * a picture that would be too large; ENCDIFF_ERROR_UNSUPPORTED for a build without libpng.
+ * a picture that would be too large; ENCDIFF_ERROR_ARGUMENT for more than six digits, or where high is not above low;
+ * ENCDIFF_ERROR_UNSUPPORTED for a build without libpng.
  */
 ENCDIFF_API encdiff_status encdiff_image_write_matrix(encdiff_context *context, const char *path, const double *values,
                                                       int32_t rows, int32_t columns,

@@ -9,15 +9,6 @@ void encdiff_matrix_options_init(encdiff_matrix_options *options, size_t struct_
     ed_api_init_options(options, struct_size);
 }
 
-/* 0 to the largest value; a matrix without anything above 0 is all light. */
-static double largest(const double *values, int64_t count)
-{
-    double most = 0;
-    for (int64_t i = 0; i < count; i++)
-        if (values[i] > most) most = values[i];
-    return most > 0 ? most : 1;
-}
-
 encdiff_status encdiff_image_write_matrix(encdiff_context *context, const char *path, const double *values,
                                           int32_t rows, int32_t columns, const encdiff_matrix_options *options)
 {
@@ -36,7 +27,8 @@ encdiff_status encdiff_image_write_matrix(encdiff_context *context, const char *
                            .row_labels = o.row_labels,
                            .column_labels = o.column_labels,
                            .low = o.low,
-                           .high = given ? o.high : largest(values, (int64_t)rows * columns),
+                           .high = o.high,
+                           .fit = !given,
                            .digits = o.digits < 0 ? 0
                                      : o.digits   ? o.digits
                                                   : 2};

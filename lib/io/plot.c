@@ -118,23 +118,39 @@ static void draw_axes(ed_image *image, const ed_matrix_plot *m, const matrix_lay
     }
 }
 
-encdiff_status ed_matrix_write(ed_env *env, const char *path, const ed_matrix_plot *m)
+static encdiff_status check_matrix(ed_env *env, const char *path, const ed_matrix_plot *m)
 {
-    ed_image image;
     if (m->rows < 1 || m->columns < 1 || (int64_t)m->rows * m->columns > NUMBER_LIMIT)
         return ed_fail(env, ENCDIFF_ERROR_SHAPE, "%s: a matrix of %d x %d makes no picture", path, m->rows, m->columns);
-    if (!(m->high > m->low) || !isfinite(m->high - m->low) || m->digits < 0 || m->digits > MOST_DIGITS)
-        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "%s: colours for %g to %g, %d digits", path, m->low, m->high,
-                       m->digits);
     for (int i = 0; i < m->rows * m->columns; i++)
         if (!isfinite(m->values[i]) || fabs(m->values[i]) > 1e15)
             return ed_fail(env, ENCDIFF_ERROR_NUMERIC, "%s: number %d of row %d is %g", path, i % m->columns,
                            i / m->columns, m->values[i]);
-    matrix_layout l = lay_out_matrix(m);
+    if ((!m->fit && !(m->high > m->low)) || !isfinite(m->high - m->low) || m->digits < 0 || m->digits > MOST_DIGITS)
+        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "%s: colours for %g to %g, %d digits", path, m->low, m->high,
+                       m->digits);
+    return ENCDIFF_OK;
+}
+
+/* 0 to the largest value; a matrix without anything above 0 is all light. */
+static void fit_colours(ed_matrix_plot *m)
+{
+    m->low = m->high = 0;
+    for (int i = 0; i < m->rows * m->columns; i++) m->high = fmax(m->high, m->values[i]);
+    if (!(m->high > 0)) m->high = 1;
+}
+
+encdiff_status ed_matrix_write(ed_env *env, const char *path, const ed_matrix_plot *plot)
+{
+    ed_image image;
+    ed_matrix_plot m = *plot;
+    ED_TRY(check_matrix(env, path, &m));
+    if (m.fit) fit_colours(&m);
+    matrix_layout l = lay_out_matrix(&m);
     ED_TRY(ed_image_allocate(env, path, (uint64_t)l.height, (uint64_t)l.width, false, &image));
     ed_canvas_fill(&image, ED_WHITE);
-    draw_cells(&image, m, &l);
-    draw_axes(&image, m, &l);
+    draw_cells(&image, &m, &l);
+    draw_axes(&image, &m, &l);
     return finish(env, path, &image);
 }
 

@@ -11,6 +11,7 @@ typedef struct ed_matrix_plot {
     const char *const *row_labels;                /* [rows]; NULL: 0, 1, ... */
     const char *const *column_labels;             /* [columns]; NULL: 0, 1, ... */
     double low, high;                             /* of the lightest and the darkest cell */
+    bool fit;                                     /* they are 0 and the largest value instead */
     int digits;                                   /* behind the point */
 } ed_matrix_plot;
 

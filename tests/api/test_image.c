@@ -246,6 +246,200 @@ static void pictures_that_cannot_be_written_leave_nothing(void)
     end();
 }
 
+/* ---------------------------------------------------------------- pictures of numbers */
+
+typedef struct picture {
+    uint8_t *rgb; /* [height][width][3] */
+    int height, width;
+} picture;
+
+static picture read_picture(const char *path)
+{
+    encdiff_dataset *data = NULL;
+    encdiff_dataset_info info = {.struct_size = sizeof info};
+    picture p = {0};
+    if (!OK(context, encdiff_dataset_open(context, path, NULL, &data))) return p;
+    OK(context, encdiff_dataset_get_info(data, &info));
+    encdiff_image_view whole = {NULL, ENCDIFF_IMAGE_U8_NHWC, 1, info.height, info.width};
+    p = (picture){malloc(encdiff_image_view_bytes(&whole)), info.height, info.width};
+    whole.data = p.rgb;
+    OK(context, encdiff_dataset_read(data, NULL, &whole));
+    encdiff_dataset_free(data);
+    return p;
+}
+
+/* Brightness of the runs of one colour, 16 pixels or longer and not white, in a row of the picture; how many. */
+static int runs_of(const picture *p, int y, int brightness[8])
+{
+    const uint8_t *row = p->rgb + (size_t)y * (size_t)p->width * 3;
+    int count = 0;
+    for (int x = 0, from = 0; x <= p->width; x++) {
+        if (x < p->width && memcmp(row + 3 * x, row + 3 * from, 3) == 0) continue;
+        int light = row[3 * from] + row[3 * from + 1] + row[3 * from + 2];
+        if (x - from >= 16 && light < 3 * 255 && count < 8) brightness[count++] = light;
+        from = x;
+    }
+    return count;
+}
+
+/* Rows of the picture with a run for each column, darker from left to right, as the values grow. */
+static int rows_that_darken(const picture *p, int columns)
+{
+    int rows = 0, light[8];
+    for (int y = 0; y < p->height; y++) {
+        bool darkens = runs_of(p, y, light) == columns;
+        for (int c = 1; darkens && c < columns; c++) darkens = light[c] < light[c - 1];
+        rows += darkens;
+    }
+    return rows;
+}
+
+static void matrices_are_darker_where_numbers_are_larger(void)
+{
+    const char *path = temporary("matrix.png");
+    static const double rising[3] = {0.1, 0.5, 0.9}, falling[3] = {0.9, 0.5, 0.1};
+    static const char *const names[3] = {"floor", "wall", "a longer label"}, *const one[1] = {NULL};
+    encdiff_matrix_options options;
+    begin();
+    OK(context, encdiff_image_write_matrix(context, path, rising, 1, 3, NULL));
+    picture plain = read_picture(path);
+    CHECK(rows_that_darken(&plain, 3) >= 4);
+    OK(context, encdiff_image_write_matrix(context, path, falling, 1, 3, NULL));
+    picture other = read_picture(path);
+    CHECK_EQUAL(rows_that_darken(&other, 3), 0);
+    encdiff_matrix_options_init(&options, sizeof options);
+    options.title = "importance";
+    options.row_title = "concept";
+    options.column_title = "factor";
+    options.row_labels = one;
+    options.column_labels = names;
+    options.low = -1;
+    options.high = 1;
+    options.digits = -1;
+    OK(context, encdiff_image_write_matrix(context, path, rising, 1, 3, &options));
+    picture labelled = read_picture(path);
+    CHECK(rows_that_darken(&labelled, 3) >= 4);
+    CHECK(labelled.height > plain.height && labelled.width > plain.width);
+    free(plain.rgb);
+    free(other.rgb);
+    free(labelled.rgb);
+    unlink(path);
+    end();
+}
+
+static void matrices_that_cannot_be_drawn_leave_nothing(void)
+{
+    const char *path = temporary("none.png");
+    double values[2] = {0, NAN};
+    encdiff_matrix_options options;
+    struct stat status;
+    begin();
+    FAILS(context, encdiff_image_write_matrix(context, path, values, 1, 2, NULL), ENCDIFF_ERROR_NUMERIC, "number 1");
+    values[1] = INFINITY;
+    FAILS(context, encdiff_image_write_matrix(context, path, values, 2, 1, NULL), ENCDIFF_ERROR_NUMERIC, "row 1");
+    values[1] = 1;
+    FAILS(context, encdiff_image_write_matrix(context, path, values, INT32_MAX, INT32_MAX, NULL), ENCDIFF_ERROR_SHAPE,
+          "2147483647");
+    FAILS(context, encdiff_image_write_matrix(context, path, values, 0, 2, NULL), ENCDIFF_ERROR_ARGUMENT, "rows");
+    FAILS(context, encdiff_image_write_matrix(context, path, NULL, 1, 2, NULL), ENCDIFF_ERROR_ARGUMENT, "values");
+    FAILS(context, encdiff_image_write_matrix(context, NULL, values, 1, 2, NULL), ENCDIFF_ERROR_ARGUMENT, "path");
+    for (int i = 0; i < 4; i++) {
+        encdiff_matrix_options_init(&options, sizeof options);
+        if (i == 0) options.high = -1;
+        if (i == 1) options.low = NAN;
+        if (i == 2) options.digits = 7;
+        if (i == 3) options.struct_size = 1;
+        FAILS(context, encdiff_image_write_matrix(context, path, values, 1, 2, &options), ENCDIFF_ERROR_ARGUMENT, "");
+    }
+    CHECK(stat(path, &status) != 0);
+    FAILS(context, encdiff_image_write_matrix(context, "/nonexistent/m.png", values, 1, 2, NULL), ENCDIFF_ERROR_IO,
+          "/nonexistent/m.png");
+    CHECK_EQUAL(encdiff_image_write_matrix(NULL, path, values, 1, 2, NULL), ENCDIFF_ERROR_ARGUMENT);
+    end();
+}
+
+/* Where the reddest and the bluest pixels are, on average, above the legend. */
+static void find_colour(const picture *p, int red, double *x, double *y)
+{
+    double count = 0;
+    *x = *y = 0;
+    for (int r = 0; r < p->height - 48; r++)
+        for (int c = 0; c < p->width; c++) {
+            const uint8_t *at = p->rgb + ((size_t)r * (size_t)p->width + (size_t)c) * 3;
+            if ((red ? at[0] - at[2] : at[2] - at[0]) < 60) continue;
+            *x += c;
+            *y += r;
+            count++;
+        }
+    CHECK(count > 8);
+    *x /= count;
+    *y /= count;
+}
+
+static void points_are_drawn_right_and_up_in_their_colours(void)
+{
+    const char *path = temporary("points.png");
+    static const float points[] = {0, 0, 1, 0.1f, 10, 9, 9, 9.5f};
+    static const int32_t classes[] = {0, 0, 4, 4}, counts[] = {5};
+    encdiff_scatter s = {.struct_size = sizeof s,
+                         .points = points,
+                         .classes = classes,
+                         .class_counts = counts,
+                         .panels = 1,
+                         .n = 4,
+                         .size = 200};
+    double blue_x, blue_y, red_x, red_y;
+    begin();
+    OK(context, encdiff_image_write_scatter(context, path, &s));
+    picture p = read_picture(path);
+    find_colour(&p, 0, &blue_x, &blue_y);
+    find_colour(&p, 1, &red_x, &red_y);
+    CHECK(red_x > blue_x + 100 && red_y < blue_y - 100);
+    free(p.rgb);
+    unlink(path);
+    end();
+}
+
+static void points_that_cannot_be_drawn_leave_nothing(void)
+{
+    const char *path = temporary("none.png");
+    float points[] = {0, 0, 1, 1};
+    int32_t classes[] = {0, 1}, counts[] = {2};
+    const encdiff_scatter good = {
+        .struct_size = sizeof good, .points = points, .classes = classes, .class_counts = counts, .panels = 1, .n = 2};
+    struct stat status;
+    begin();
+    encdiff_scatter s = good;
+    points[3] = NAN;
+    FAILS(context, encdiff_image_write_scatter(context, path, &s), ENCDIFF_ERROR_NUMERIC, "point 1");
+    points[3] = 1;
+    for (int32_t bad = -1; bad <= 2; bad += 3) {
+        classes[1] = bad;
+        FAILS(context, encdiff_image_write_scatter(context, path, &s), ENCDIFF_ERROR_ARGUMENT, "class");
+    }
+    classes[1] = 1;
+    for (int i = 0; i < 3; i++) {
+        s = good;
+        if (i == 0) s.panels = 0;
+        if (i == 1) s.n = -1;
+        if (i == 2) s.size = 1 << 20;
+        FAILS(context, encdiff_image_write_scatter(context, path, &s), ENCDIFF_ERROR_SHAPE, path);
+    }
+    for (int i = 0; i < 3; i++) {
+        s = good;
+        if (i == 0) s.points = NULL;
+        if (i == 1) s.columns = -1;
+        if (i == 2) s.struct_size = 3;
+        FAILS(context, encdiff_image_write_scatter(context, path, &s), ENCDIFF_ERROR_ARGUMENT, "");
+    }
+    CHECK(stat(path, &status) != 0);
+    FAILS(context, encdiff_image_write_scatter(context, "/nonexistent/s.png", &good), ENCDIFF_ERROR_IO,
+          "/nonexistent/s.png");
+    FAILS(context, encdiff_image_write_scatter(context, path, NULL), ENCDIFF_ERROR_ARGUMENT, "scatter");
+    CHECK_EQUAL(encdiff_image_write_scatter(NULL, path, &good), ENCDIFF_ERROR_ARGUMENT);
+    end();
+}
+
 int main(int argc, char **argv)
 {
     static const test_case cases[] = {
@@ -257,6 +451,10 @@ int main(int argc, char **argv)
         TEST(arrays_that_cannot_be_are_refused),
         TEST(grids_are_pictures),
         TEST(pictures_that_cannot_be_written_leave_nothing),
+        TEST(matrices_are_darker_where_numbers_are_larger),
+        TEST(matrices_that_cannot_be_drawn_leave_nothing),
+        TEST(points_are_drawn_right_and_up_in_their_colours),
+        TEST(points_that_cannot_be_drawn_leave_nothing),
     };
     return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

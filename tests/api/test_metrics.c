@@ -364,6 +364,43 @@ static void images_are_compared_pair_by_pair(void)
     end();
 }
 
+/* ---------------------------------------------------------------- for pictures */
+
+/* Points along (3, 4)/5, less along (-4, 3)/5, hardly along the third axis, all of it apart from the origin. */
+static void principal_components_are_the_widest_directions(void)
+{
+    enum { N = 9 };
+    float vectors[N][3], components[N][2];
+    begin();
+    for (int i = 0; i < N; i++) {
+        float far = (float)(i - N / 2),
+              near = i % 3 == 1 ? 0.5f : -0.25f; /* both sum to 0, and so does their product */
+        vectors[i][0] = 10 + 0.6f * far - 0.8f * near;
+        vectors[i][1] = -3 + 0.8f * far + 0.6f * near;
+        vectors[i][2] = 7;
+    }
+    OK(context, encdiff_metrics_principal_components(context, vectors[0], N, 3, 2, components[0]));
+    for (int i = 0; i < N; i++) {
+        CHECK_NEAR(components[i][0], i - N / 2, 1e-5, "the loading 0.8 is positive");
+        CHECK_NEAR(components[i][1], i % 3 == 1 ? -0.5 : 0.25, 1e-5, "the loading 0.8 is positive, so it points back");
+    }
+    FAILS(context, encdiff_metrics_principal_components(context, vectors[0], N, 3, 4, components[0]),
+          ENCDIFF_ERROR_SHAPE, "4");
+    FAILS(context, encdiff_metrics_principal_components(context, vectors[0], N, 3, 0, components[0]),
+          ENCDIFF_ERROR_SHAPE, "0");
+    FAILS(context, encdiff_metrics_principal_components(context, vectors[0], 0, 3, 1, components[0]),
+          ENCDIFF_ERROR_SHAPE, "0 vectors");
+    FAILS(context, encdiff_metrics_principal_components(context, vectors[0], 1, 1025, 1, components[0]),
+          ENCDIFF_ERROR_SHAPE, "1025");
+    FAILS(context, encdiff_metrics_principal_components(context, NULL, N, 3, 1, components[0]), ENCDIFF_ERROR_ARGUMENT,
+          "vectors");
+    vectors[4][1] = NAN;
+    FAILS(context, encdiff_metrics_principal_components(context, vectors[0], N, 3, 1, components[0]),
+          ENCDIFF_ERROR_NUMERIC, "numbers 1");
+    CHECK_EQUAL(encdiff_metrics_principal_components(NULL, vectors[0], N, 3, 1, components[0]), ENCDIFF_ERROR_ARGUMENT);
+    end();
+}
+
 /* ---------------------------------------------------------------- without handles */
 
 static void names_are_listed_and_null_scores_are_empty(void)
@@ -397,6 +434,7 @@ int main(int argc, char **argv)
         TEST(callbacks_stop_an_evaluation),
         TEST(models_are_scored_on_datasets),
         TEST(images_are_compared_pair_by_pair),
+        TEST(principal_components_are_the_widest_directions),
         TEST(names_are_listed_and_null_scores_are_empty),
     };
     return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);

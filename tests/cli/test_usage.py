@@ -8,8 +8,9 @@ import subprocess
 import program
 from program import Case, encdiff
 
-COMMANDS = ['quickstart', 'presets', 'init', 'train', 'encode', 'reconstruct', 'swap', 'traverse', 'attention', 'denoise', 'interpolate', 'scatter', 'invert',
-            'evaluate', 'metrics', 'data info', 'data render', 'data convert', 'data view', 'info', 'bench']
+COMMANDS = ['quickstart', 'presets', 'init', 'train', 'encode', 'reconstruct', 'swap', 'traverse', 'attention', 'denoise',
+            'interpolate', 'scatter', 'invert', 'evaluate', 'metrics', 'data info', 'data render', 'data convert',
+            'data view', 'info', 'bench']
 
 
 def run(*words):
