@@ -1,118 +1,165 @@
-/* encdiff evaluate, metrics: how disentangled codes are. */
+/* encdiff evaluate: how disentangled a model's codes are, and how good what it samples. */
 #include <stdio.h>
-#include <string.h>
 
 #include "cli.h"
 #include "evaluation.h"
 #include "inputs.h"
+#include "plots.h"
 #include "report.h"
+#include "training.h"
 
-static void release_scores(cli *c, void *thing)
+typedef struct evaluate_args {
+    const char *model, *data, *report, *out;
+    int64_t count, reconstructions, sampler_steps;
+    bool resize, raw_weights, vector_tokens;
+    metric_args metrics;
+    weight_args weights;
+} evaluate_args;
+
+/* What is evaluated, and with what result. */
+typedef struct evaluation {
+    cli *c;
+    const evaluate_args *args;
+    encdiff_model *model;
+    encdiff_dataset *dataset;
+    encdiff_dataset_info data;
+    const char **factor_names;
+    encdiff_scores *scores;
+} evaluation;
+
+static const char *in_folder(const evaluation *e, const char *name)
 {
-    (void)c;
-    encdiff_scores_free(thing);
+    return cli_format(e->c, "%s/%s", e->args->out, name);
 }
 
-void evaluation_own(cli *c, encdiff_scores *scores) { cli_own(c, scores, release_scores); }
+/* ---------------------------------------------------------------- matrices */
 
-encdiff_metrics_options evaluation_options(cli *c, const metric_args *a)
-{
-    encdiff_metrics_options options;
-    encdiff_metrics_options_init(&options, sizeof options);
-    options.metrics = a->metrics;
-    options.settings = a->settings;
-    options.seed = c->common.seed;
-    options.train_samples = a->train;
-    options.test_samples = a->test;
-    options.batch = (int32_t)a->batch;
-    options.bins = (int32_t)a->bins;
-    options.prune_threshold = a->prune > 0 ? a->prune : -1;
-    return options;
-}
+static const struct {
+    const char *member, *file, *title, *caption;
+} matrices[] = {
+    {"dci.importance", "dci-importance.png", "DCI: importance of concepts for factors",
+     "How much each concept (row) tells the boosted trees about each factor (column). One dark cell in a row: the "
+     "concept is about that factor alone."},
+    {"mutual_information", "mutual-information.png", "mutual information of concepts and factors, nats",
+     "Mutual information of each concept (row), cut into bins, and each factor (column), in nats."},
+};
 
-void evaluation_print(cli *c, const encdiff_scores *scores)
+static void draw_matrices(const evaluation *e)
 {
-    for (int32_t i = 0; i < encdiff_scores_count(scores); i++)
-        cli_print(c, "%-28s %.4g\n", encdiff_scores_name(scores, i), encdiff_scores_value(scores, i));
-    c->json_text = encdiff_scores_json(scores);
-}
-
-static const char *metric_names(cli *c)
-{
-    const char *names = "";
-    for (int32_t i = 0; i < encdiff_metric_count(); i++)
-        names = cli_format(c, "%s%s%s", names, i ? ", " : "", encdiff_metric_name(i));
-    return names;
-}
-
-/* An unknown name is told before any work, with those that exist. */
-static void check_names(cli *c, const char *list)
-{
-    while (list && *list) {
-        int32_t i = 0;
-        size_t length = strcspn(list, ",");
-        for (; i < encdiff_metric_count(); i++)
-            if (strlen(encdiff_metric_name(i)) == length && strncmp(encdiff_metric_name(i), list, length) == 0) break;
-        if (i == encdiff_metric_count())
-            cli_usage(c, "there is no metric \"%.*s\"; there are: %s", (int)length, list, metric_names(c));
-        list += length + (list[length] == ',');
+    for (size_t i = 0; i < CLI_COUNT(matrices); i++) {
+        const char *path = in_folder(e, matrices[i].file);
+        if (plot_scores_matrix(e->c, encdiff_scores_json(e->scores), matrices[i].member, matrices[i].title,
+                               e->factor_names, path))
+            cli_print(e->c, "%s\n", path);
     }
 }
 
-/* ---------------------------------------------------------------- evaluate */
+static void add_matrices(const evaluation *e, report *r)
+{
+    for (size_t i = 0; i < CLI_COUNT(matrices); i++) {
+        int32_t rows, columns;
+        const double *values = matrix_from_json(e->c, encdiff_scores_json(e->scores), matrices[i].member, &rows,
+                                                &columns);
+        if (values) report_matrix(r, values, rows, columns, "concept", e->factor_names, matrices[i].caption);
+    }
+}
 
-typedef struct evaluate_args {
-    const char *model, *data, *report;
-    int64_t count;
-    bool resize, raw_weights;
-    metric_args metrics;
-} evaluate_args;
+/* ---------------------------------------------------------------- the page */
 
-static void write_report(cli *c, const evaluate_args *a, encdiff_model *model, const encdiff_dataset_info *data,
-                         const encdiff_scores *scores)
+static void write_report(const evaluation *e, const char *path)
 {
     report r;
     char number[32];
-    report_begin(&r, c, "Evaluation",
-                 cli_format(c, "%s on %s images of %s", a->model, text_thousands(data->size, number), data->name));
+    const evaluate_args *a = e->args;
+    report_begin(
+        &r, e->c, "Evaluation",
+        cli_format(e->c, "%s on %s images of %s", a->model, text_thousands(e->data.size, number), e->data.name));
     report_section(&r, "Scores");
     report_paragraph(&r,
                      "Learnt from %lld and tested on %lld samples or votes of %lld images, drawn from seed %llu; "
                      "codes cut into %lld bins; FactorVAE leaves out codes of a standard deviation below %g.",
                      (long long)a->metrics.train, (long long)a->metrics.test, (long long)a->metrics.batch,
-                     (unsigned long long)c->common.seed, (long long)a->metrics.bins, a->metrics.prune);
-    report_scores(&r, scores);
+                     (unsigned long long)e->c->common.seed, (long long)a->metrics.bins, a->metrics.prune);
+    report_scores(&r, e->scores);
+    add_matrices(e, &r);
+    report_section(&r, "Time");
+    report_timing(&r, e->scores);
     report_section(&r, "Model");
-    report_fold(&r, "Configuration", encdiff_model_config_json(model));
-    report_write(&r, a->report);
+    report_fold(&r, "Configuration", encdiff_model_config_json(e->model));
+    report_write(&r, path);
+    cli_print(e->c, "%s\n", path);
+}
+
+/* ---------------------------------------------------------------- the command */
+
+static void name_factors(evaluation *e)
+{
+    e->factor_names = cli_alloc(e->c, (size_t)e->data.factors + 1, sizeof *e->factor_names);
+    for (int32_t f = 0; f < e->data.factors; f++) e->factor_names[f] = encdiff_dataset_factor_name(e->dataset, f);
+}
+
+static void write_scores(const evaluation *e)
+{
+    text content = {0};
+    text_add(&content, "%s\n", encdiff_scores_json(e->scores));
+    cli_write_file(e->c, in_folder(e, "scores.json"), &content);
+    text_free(&content);
+    cli_print(e->c, "%s\n", in_folder(e, "scores.json"));
+}
+
+static void score(evaluation *e)
+{
+    const evaluate_args *a = e->args;
+    encdiff_metrics_options options = evaluation_options(e->c, &a->metrics, &a->weights);
+    options.reconstructions = (int32_t)a->reconstructions;
+    options.sampler_steps = (int32_t)a->sampler_steps;
+    options.vector_tokens = a->vector_tokens ? ENCDIFF_ON : ENCDIFF_DEFAULT;
+    cli_check(e->c,
+              encdiff_metrics_from_model(e->model, e->dataset, &options, &e->scores, progress_step, &e->c->progress));
+    evaluation_own(e->c, e->scores);
+    evaluation_print(e->c, e->scores);
 }
 
 static void run_evaluate(cli *c, void *arguments)
 {
     evaluate_args *a = arguments;
-    encdiff_scores *scores;
-    check_names(c, a->metrics.metrics);
+    evaluation e = {.c = c, .args = a};
+    evaluation_check_names(c, a->metrics.metrics);
+    if (a->weights.lpips_heads && !a->weights.lpips) cli_usage(c, "--lpips-heads goes with --lpips");
     cli_check_output(c, a->report);
-    encdiff_model *model = cli_load_model(c, a->model);
-    if (a->raw_weights) cli_check(c, encdiff_model_use_ema(model, ENCDIFF_OFF));
-    encdiff_dataset *dataset = cli_open_dataset(c, a->data, a->resize ? cli_model_info(c, model).height : 0);
-    if (a->count) dataset = cli_subset(c, dataset, a->count, true, c->common.seed);
-    encdiff_dataset_info info = cli_dataset_info(c, dataset);
-    encdiff_metrics_options options = evaluation_options(c, &a->metrics);
-    cli_check(c, encdiff_metrics_from_model(model, dataset, &options, &scores, progress_step, &c->progress));
-    evaluation_own(c, scores);
-    evaluation_print(c, scores);
-    if (a->report) write_report(c, a, model, &info, scores);
-    if (a->report) cli_print(c, "%s\n", a->report);
+    e.model = cli_load_model(c, a->model);
+    if (a->raw_weights) cli_check(c, encdiff_model_use_ema(e.model, ENCDIFF_OFF));
+    e.dataset = cli_open_dataset(c, a->data, a->resize ? cli_model_info(c, e.model).height : 0);
+    if (a->count) e.dataset = cli_subset(c, e.dataset, a->count, true, c->common.seed);
+    e.data = cli_dataset_info(c, e.dataset);
+    name_factors(&e);
+    score(&e);
+    if (a->out) {
+        training_make_folder(c, a->out);
+        write_scores(&e);
+        draw_matrices(&e);
+        write_report(&e, in_folder(&e, "report.html"));
+    }
+    if (a->report) write_report(&e, a->report);
 }
 
 static const cli_option evaluate_options[] = {
     {"data", 'd', CLI_TEXT, "SOURCE", NULL, offsetof(evaluate_args, data), 0, 0, true,
      "a dataset with labels, with a range [begin:end] or not"},
+    {"out", 'o', CLI_TEXT, "DIR", NULL, offsetof(evaluate_args, out), 0, 0, false,
+     "folder of scores.json, heat maps and report.html; made where absent"},
+    {"report", 0, CLI_TEXT, "FILE", NULL, offsetof(evaluate_args, report), 0, 0, false,
+     "the page alone, .html, with all but pictures in it"},
     {"count", 'n', CLI_INT, "N", NULL, offsetof(evaluate_args, count), 1, 1e9, false,
      "encode a random subset of N images (default: all)"},
     METRIC_OPTIONS(evaluate_args, metrics),
-    {"report", 0, CLI_TEXT, "FILE", NULL, offsetof(evaluate_args, report), 0, 0, false, "a page with all of it, .html"},
+    {"vector-tokens", 0, CLI_FLAG, NULL, NULL, offsetof(evaluate_args, vector_tokens), 0, 0, false,
+     "score each token's first principal component instead of its scalar"},
+    {"reconstructions", 0, CLI_INT, "N", NULL, offsetof(evaluate_args, reconstructions), 1, 1e9, false,
+     "images sampled back for mse, psnr, ssim, lpips, fid (default: 64 where one of them is named, else none)"},
+    {"sampler-steps", 0, CLI_INT, "N", NULL, offsetof(evaluate_args, sampler_steps), 1, 1e6, false,
+     "calls of the U-Net for each of them, by deterministic DDIM (default: 50)"},
+    WEIGHT_OPTIONS(evaluate_args, weights),
     {"resize", 0, CLI_FLAG, NULL, NULL, offsetof(evaluate_args, resize), 0, 0, false,
      "resize the images to the model's resolution (Pillow's bicubic)"},
     {"raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(evaluate_args, raw_weights), 0, 0, false,
@@ -124,72 +171,14 @@ const cli_command cmd_evaluate = {
     .summary = "score how disentangled a model's codes are on a labelled dataset",
     .details =
         "The images are encoded once and the metrics drawn from their codes. Metrics: factor_vae, beta_vae, dci,\n"
-        "mig, modularity, explicitness, sap, irs; tad (binary attributes) where it is named.",
-    .example = "encdiff evaluate run/model.safetensors --data procedural:shapes3d -n 15000 --metrics factor_vae,mig\n"
-               "encdiff evaluate run/model.safetensors --data 3dshapes.h5 --json scores.json --report report.html",
+        "mig, modularity, explicitness, sap, irs; where they are named: tad (binary attributes), and mse, psnr, ssim,\n"
+        "lpips and fid of images that are sampled back from their tokens.",
+    .example =
+        "encdiff evaluate run/model.safetensors --data procedural:shapes3d -n 15000 --metrics factor_vae,mig\n"
+        "encdiff evaluate run/model.safetensors --data 3dshapes.h5 --reconstructions 64 --repeats 3 --out scores",
     .arguments = {{"MODEL", false, false, offsetof(evaluate_args, model), "a model file or training checkpoint"}},
     .options = evaluate_options,
     .option_count = CLI_COUNT(evaluate_options),
     .size = sizeof(evaluate_args),
     .run = run_evaluate,
-};
-
-/* ---------------------------------------------------------------- metrics */
-
-typedef struct metrics_args {
-    const char *codes, *factors, *codes_test, *factors_test;
-    metric_args metrics;
-} metrics_args;
-
-static encdiff_codes load_codes(cli *c, const char *codes_path, const char *factors_path)
-{
-    encdiff_array codes = array_load(c, codes_path, ENCDIFF_TYPE_F32, 2, 3, "codes");
-    encdiff_array factors = array_load(c, factors_path, ENCDIFF_TYPE_I32, 2, 2, "factors");
-    if (codes.shape[0] != factors.shape[0])
-        cli_fail(c, "%s has %lld samples and %s %lld", codes_path, (long long)codes.shape[0], factors_path,
-                 (long long)factors.shape[0]);
-    if (codes.shape[1] > INT32_MAX || codes.shape[2] > INT32_MAX || factors.shape[1] > INT32_MAX)
-        cli_fail(c, "%s: an array of this shape holds no codes", codes_path);
-    return (encdiff_codes){.codes = codes.data,
-                           .factors = factors.data,
-                           .n = codes.shape[0],
-                           .size = (int32_t)codes.shape[1],
-                           .dim = codes.rank == 3 ? (int32_t)codes.shape[2] : 1,
-                           .factor_count = (int32_t)factors.shape[1]};
-}
-
-static void run_metrics(cli *c, void *arguments)
-{
-    metrics_args *a = arguments;
-    encdiff_scores *scores;
-    check_names(c, a->metrics.metrics);
-    if (!a->codes_test != !a->factors_test) cli_usage(c, "--codes-test and --factors-test go together");
-    encdiff_codes train = load_codes(c, a->codes, a->factors), test;
-    if (a->codes_test) test = load_codes(c, a->codes_test, a->factors_test);
-    encdiff_metrics_options options = evaluation_options(c, &a->metrics);
-    cli_check(c, encdiff_metrics_from_codes(c->context, &train, a->codes_test ? &test : NULL, &options, &scores,
-                                            progress_step, &c->progress));
-    evaluation_own(c, scores);
-    evaluation_print(c, scores);
-}
-
-static const cli_option metrics_options[] = {
-    {"codes", 0, CLI_TEXT, "FILE", NULL, offsetof(metrics_args, codes), 0, 0, true, "f32 [n,N] or [n,N,dim]"},
-    {"factors", 0, CLI_TEXT, "FILE", NULL, offsetof(metrics_args, factors), 0, 0, true, "integers [n,k]"},
-    {"codes-test", 0, CLI_TEXT, "FILE", NULL, offsetof(metrics_args, codes_test), 0, 0, false,
-     "held-out samples (default: drawn from the others)"},
-    {"factors-test", 0, CLI_TEXT, "FILE", NULL, offsetof(metrics_args, factors_test), 0, 0, false, "their factors"},
-    METRIC_OPTIONS(metrics_args, metrics),
-};
-
-const cli_command cmd_metrics = {
-    .name = "metrics",
-    .summary = "score anyone's representation; no model is needed",
-    .details = "Arrays are .npy, or .npz with one member; file.npz:NAME takes the member NAME. Metrics: factor_vae,\n"
-               "beta_vae, dci, mig, modularity, explicitness, sap, irs; tad (binary attributes) where it is named.",
-    .example = "encdiff metrics --codes codes.npy --factors labels.npz:labels --metrics dci,mig --json scores.json",
-    .options = metrics_options,
-    .option_count = CLI_COUNT(metrics_options),
-    .size = sizeof(metrics_args),
-    .run = run_metrics,
 };

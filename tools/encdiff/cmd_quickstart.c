@@ -185,8 +185,8 @@ static void evaluate(quickstart *q)
     cli *c = q->c;
     char number[32];
     metric_args metrics = {
-        .metrics = "factor_vae", .train = 10000, .test = 5000, .batch = 64, .bins = 20, .prune = 0.05};
-    encdiff_metrics_options options = evaluation_options(c, &metrics);
+        .metrics = "factor_vae", .train = 10000, .test = 5000, .batch = 64, .bins = 20, .prune = 0.05, .repeats = 1};
+    encdiff_metrics_options options = evaluation_options(c, &metrics, NULL);
     heading(q, cli_format(c, "Scoring the codes of %s held-out scenes", text_thousands(SCORED, number)));
     encdiff_dataset *scored = cli_subset(c, q->held_out, SCORED, false, 0);
     cli_check(c, encdiff_metrics_from_model(q->model, scored, &options, &q->scores, progress_step, &c->progress));

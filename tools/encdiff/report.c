@@ -1,11 +1,13 @@
 #include "report.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "chart.h"
+#include "evaluation.h"
 
 static const char style[] =
     ":root{--text:#1c2024;--soft:#60666e;--page:#fff;--panel:#f4f5f7;--line:#d9dce1;--accent:#2563c9}\n"
@@ -19,7 +21,7 @@ static const char style[] =
     ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem;margin:1rem 0}\n"
     ".figures div{background:var(--panel);border-radius:.5rem;padding:.75rem}.figures "
     "b{display:block;font-size:1.6rem}\n"
-    "figure{margin:1rem 0}figure>div{overflow-x:auto;background:#fff;border-radius:.5rem}\n"
+    "figure{margin:1rem 0}figure>div{overflow-x:auto;border-radius:.5rem}.picture{background:#fff}\n"
     "img{display:block;max-width:100%;height:auto}\n"
     "svg{display:block;width:100%;height:auto;background:var(--panel);border-radius:.5rem}\n"
     "svg text{fill:var(--soft);font:12px system-ui,sans-serif}svg .grid{stroke:var(--line)}\n"
@@ -27,6 +29,8 @@ static const char style[] =
     ".table{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
     "th,td{text-align:left;padding:.25rem 1.25rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}\n"
     "th{color:var(--soft);font-weight:600}\n"
+    ".matrix{border-collapse:separate;border-spacing:2px}.matrix th,.matrix td{border:0;padding:.25rem .6rem;"
+    "text-align:right;border-radius:.2rem}\n"
     "pre{overflow-x:auto;background:var(--panel);border-radius:.5rem;padding:.75rem;font-size:.8rem}\n"
     "summary{cursor:pointer}\n"
     "@media(max-width:40rem){img{max-width:none}svg text{font-size:20px}}\n"; /* phones scroll wide grids sideways */
@@ -111,12 +115,41 @@ static void add_caption(report *r, const char *caption)
     text_add(&r->html, "</figcaption></figure>\n");
 }
 
+/* A blue that covers the page's colour more, the larger the number: right on light and on dark pages. */
+static void add_cell(report *r, double value, double most)
+{
+    double share = most > 0 && value > 0 ? value / most : 0;
+    text_add(&r->html, "<td style=\"background:rgba(37,99,201,%.2f)%s\">%.2f</td>", share,
+             share > 0.6 ? ";color:#fff" : "", value);
+}
+
+void report_matrix(report *r, const double *values, int32_t rows, int32_t columns, const char *row_name,
+                   const char *const *column_names, const char *caption)
+{
+    double most = 0;
+    for (int32_t i = 0; i < rows * columns; i++) most = values[i] > most ? values[i] : most;
+    text_add(&r->html, "<figure><div class=\"table\"><table class=\"matrix\">\n<tr><th>");
+    text_add_html(&r->html, row_name);
+    text_add(&r->html, "</th>");
+    for (int32_t k = 0; k < columns; k++) {
+        text_add(&r->html, "<th>");
+        text_add_html(&r->html, column_names[k]);
+        text_add(&r->html, "</th>");
+    }
+    for (int32_t i = 0; i < rows; i++) {
+        text_add(&r->html, "</tr>\n<tr><th>%d</th>", i);
+        for (int32_t k = 0; k < columns; k++) add_cell(r, values[i * columns + k], most);
+    }
+    text_add(&r->html, "</tr>\n</table></div>");
+    add_caption(r, caption);
+}
+
 void report_picture(report *r, const char *path, const char *caption)
 {
     size_t size;
     char *png = text_read_file(path, &size);
     if (!png) cli_fail(r->c, "%s: cannot be read", path);
-    text_add(&r->html, "<figure><div><img alt=\"");
+    text_add(&r->html, "<figure><div class=\"picture\"><img alt=\"");
     text_add_html(&r->html, caption);
     text_add(&r->html, "\" src=\"data:image/png;base64,");
     text_add_base64(&r->html, png, size);
@@ -159,16 +192,53 @@ void report_write(report *r, const char *path)
 
 /* ---------------------------------------------------------------- scores */
 
+/* The settings that a metric ran with, {"bins": 20} as "bins 20"; empty where there are none. */
+static const char *settings_of(report *r, const char *json, const char *metric)
+{
+    text out = {0};
+    const char *object = json_member(json, cli_format(r->c, "settings.%s", metric));
+    const char *end = object ? json_skip(object) : NULL;
+    for (const char *s = object; s && s < end; s++) {
+        bool blank = *s == ' ' || *s == '\n', bracket = *s == '{' || *s == '}' || *s == '"' || *s == ':';
+        if (!blank && !bracket) text_add_bytes(&out, s, 1);
+        if (*s == ',' || *s == ':') text_add(&out, " ");
+    }
+    const char *copy = cli_format(r->c, "%s", out.data ? out.data : "");
+    text_free(&out);
+    return copy;
+}
+
 void report_scores(report *r, const encdiff_scores *scores)
 {
-    static const char *const headings[] = {"score", "value"};
-    report_table_begin(r, headings, 2);
+    static const char *const headings[] = {"score", "value", "settings"};
+    const char *json = encdiff_scores_json(scores), *before = "";
+    report_table_begin(r, headings, 3);
     for (int32_t i = 0; i < encdiff_scores_count(scores); i++) {
-        char value[32];
-        snprintf(value, sizeof value, "%.4g", encdiff_scores_value(scores, i));
-        const char *const cells[] = {encdiff_scores_name(scores, i), value};
+        const char *name = encdiff_scores_name(scores, i);
+        double deviation = evaluation_deviation(scores, name);
+        if (evaluation_is_deviation(name)) continue;
+        const char *metric = cli_format(r->c, "%.*s", (int)strcspn(name, "."), name);
+        const char *value = cli_format(r->c, "%.4g", encdiff_scores_value(scores, i));
+        if (isfinite(deviation)) value = cli_format(r->c, "%s ± %.2g", value, deviation);
+        const char *const cells[] = {name, value, strcmp(metric, before) ? settings_of(r, json, metric) : ""};
+        report_row(r, cells, 3);
+        before = metric;
+    }
+    report_table_end(r);
+    report_fold(r, "Everything, with settings", json);
+}
+
+void report_timing(report *r, const encdiff_scores *scores)
+{
+    static const char *const headings[] = {"part", "time"};
+    const char *json = encdiff_scores_timing_json(scores), *value;
+    char name[64], time[32];
+    report_table_begin(r, headings, 2);
+    for (const char *key = json_first(json); key; key = json_next(value)) {
+        value = json_member(json, json_as_text(key, name, sizeof name));
+        if (!value) break;
+        const char *const cells[] = {name, text_duration(json_as_number(value, 0), time)};
         report_row(r, cells, 2);
     }
     report_table_end(r);
-    report_fold(r, "Everything, with settings", encdiff_scores_json(scores));
 }

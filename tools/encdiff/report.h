@@ -23,6 +23,9 @@ void report_table_begin(report *r, const char *const *headings, int columns);
 void report_row(report *r, const char *const *cells, int columns);
 void report_table_end(report *r);
 
+/* Numbers on cells that are darker where they are larger; rows are numbered, columns named. */
+void report_matrix(report *r, const double *values, int32_t rows, int32_t columns, const char *row_name,
+                   const char *const *column_names, const char *caption);
 /* A PNG file. */
 void report_picture(report *r, const char *path, const char *caption);
 /* The loss column of a training log in CSV, on a logarithmic axis. A file without two rows is left out. */
@@ -32,7 +35,8 @@ void report_fold(report *r, const char *summary, const char *content);
 
 void report_write(report *r, const char *path);
 
-/* Tables and the JSON of an evaluation. */
+/* Table and JSON of an evaluation; how long its parts took. */
 void report_scores(report *r, const encdiff_scores *scores);
+void report_timing(report *r, const encdiff_scores *scores);
 
 #endif
