@@ -1,10 +1,9 @@
 /*
  * conv2d, y = x * w + b + r, and its gradient for the input, by Winograd's F(2x2,3x3) (winograd.h).
  *
- * The kernels are transformed to scratch at every call: as panels [panel][plane][in][columns], the order in which a
- * product reads them. That is a percent of the work where there are 128 tiles or more, and no second copy of the
- * weights has to be kept. The product is our own, since everything it reads is already packed and its matrices are
- * small.
+ * The kernels are transformed to panels [panel][plane][in][columns], the order in which a product reads them: to
+ * scratch at every call, which is a percent of the work where there are 128 tiles or more, or once where the execution
+ * keeps packed weights. The product is our own, since everything it reads is already packed and its matrices are small.
  */
 #include "cpu/winograd.h"
 #include "cpu/attention_tile.h" /* ed_transpose8 */
@@ -26,13 +25,15 @@ typedef struct plan {
 /* Cache that a block's inputs and outputs may take. */
 #define BLOCK_BYTES ((int64_t)512 << 10)
 
+static int64_t kernel_plane(int64_t in) { return in * ED_PRODUCT_COLUMNS + ED_PLANE_GAP; }
+
 static plan make_plan(const ed_winograd *g, int64_t in, int64_t out)
 {
     plan p = {.g = *g, .in = in, .out = out, .pitch = out, .columns = ed_whole(out, ED_PRODUCT_COLUMNS)};
     int64_t most = ED_MAX(BLOCK_BYTES / (ED_PLANES * (int64_t)sizeof(float) * (in + p.columns)), 48);
     p.blocks = (g->tiles + most - 1) / most;
     p.block = ed_whole((g->tiles + p.blocks - 1) / p.blocks, p.blocks == 1 ? 2 : ED_PRODUCT_ROWS);
-    p.kernel_plane = in * ED_PRODUCT_COLUMNS + ED_PLANE_GAP;
+    p.kernel_plane = kernel_plane(in);
     p.panel = ED_PLANES * p.kernel_plane;
     p.input_plane = p.block * in + ED_PLANE_GAP;
     p.output_plane = p.block * p.columns + ED_PLANE_GAP;
@@ -152,6 +153,36 @@ static void backward_panel(const plan *p, const float *w, int64_t first, float *
     }
 }
 
+/* All panels of the output channels of p. */
+static void make_panels(const plan *p, kernel_function make, const float *w, float *panels)
+{
+    for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS, panels += p->panel) make(p, w, j, panels);
+}
+
+/* What is kept of weights w[o][9][c] for the forward convolution. */
+static plan pack_plan(const ed_shape *w)
+{
+    plan p = {.g = {.o = w->dim[0], .c = w->dim[3]}, .in = w->dim[3], .out = w->dim[0]};
+    p.columns = ed_whole(p.out, ED_PRODUCT_COLUMNS);
+    p.kernel_plane = kernel_plane(p.in);
+    p.panel = ED_PLANES * p.kernel_plane;
+    return p;
+}
+
+static size_t pack_bytes(const ed_shape *w)
+{
+    plan p = pack_plan(w);
+    return (size_t)(p.columns / ED_PRODUCT_COLUMNS * p.panel) * sizeof(float);
+}
+
+static void pack(const ed_shape *w, const float *from, void *to)
+{
+    plan p = pack_plan(w);
+    make_panels(&p, forward_panel, from, to);
+}
+
+static const ed_packing panels = {pack_bytes, pack};
+
 /* ---------------------------------------------------------------- products: M = V U in every plane */
 
 /* Columns first .. of one plane; rows is even. */
@@ -163,10 +194,10 @@ static void product(const plan *p, const work *s, const float *panel, int plane,
 }
 
 /* A block's products with all kernels. */
-static void products(const plan *p, const work *s, int64_t rows)
+static void products(const plan *p, const work *s, const float *kernels, int64_t rows)
 {
     for (int q = 0; q < ED_PLANES; q++) {
-        const float *panel = s->kernels;
+        const float *panel = kernels;
         for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS, panel += p->panel)
             product(p, s, panel, q, j, rows);
     }
@@ -227,20 +258,22 @@ static void output_tiles(const plan *p, const work *s, int64_t first, int64_t co
 
 /* ---------------------------------------------------------------- both convolutions */
 
+/* `kernels` are all panels, or NULL where they are made of w here. */
 static void convolve(const plan *p, const work *s, kernel_function make, const ed_item *x, const float *w,
-                     const float *b, const ed_item *r, ed_item *y)
+                     const float *kernels, const float *b, const ed_item *r, ed_item *y)
 {
     memset(s->outside, 0, (size_t)ED_MAX(p->in, p->out) * sizeof(float));
-    if (p->blocks > 1)
-        for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS)
-            make(p, w, j, s->kernels + j / ED_PRODUCT_COLUMNS * p->panel);
+    if (!kernels && p->blocks > 1) {
+        make_panels(p, make, w, s->kernels);
+        kernels = s->kernels;
+    }
     for (int64_t first = 0; first < p->g.tiles; first += p->block) {
         int64_t count = ED_MIN(p->block, p->g.tiles - first), rows = ed_whole(count, 2);
         ed_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in, p->input_plane);
         for (int q = 0; q < ED_PLANES; q++)
             memset(s->inputs + q * p->input_plane + count * p->in, 0, (size_t)((rows - count) * p->in) * sizeof(float));
-        if (p->blocks > 1)
-            products(p, s, rows);
+        if (kernels)
+            products(p, s, kernels, rows);
         else
             products_of_panels(p, s, make, w, rows);
         output_tiles(p, s, first, count, b, r, y);
@@ -269,6 +302,12 @@ static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts
     return forward_plan(graph, node, &p) ? work_size(&p) : ED_CPU(conv2d_strided).part_scratch(graph, node, parts);
 }
 
+static const ed_packing *packing(const ed_graph *graph, const ed_node *node)
+{
+    plan p;
+    return forward_plan(graph, node, &p) ? &panels : NULL;
+}
+
 /* Leave of the plan the output channels that the call's part has, in blocks as before; the first of them. */
 static int64_t take_part(const ed_call *call, plan *p)
 {
@@ -287,7 +326,8 @@ static encdiff_status run(const ed_call *call)
     int64_t first = take_part(call, &p);
     if (p.out == 0) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
-    convolve(&p, &s, forward_panel, IN(0), IN_F32(1) + first * 9 * p.in, IN_F32(2) ? IN_F32(2) + first : NULL,
+    const float *kernels = call->packed ? (const float *)call->packed + first / ED_PRODUCT_COLUMNS * p.panel : NULL;
+    convolve(&p, &s, forward_panel, IN(0), IN_F32(1) + first * 9 * p.in, kernels, IN_F32(2) ? IN_F32(2) + first : NULL,
              IN(3) ? IN(3) + first : NULL, OUT(0) + first);
     return ENCDIFF_OK;
 }
@@ -318,7 +358,7 @@ static encdiff_status run_grad(const ed_call *call)
     plan p;
     if (!backward_plan(call->graph, call->node, &p)) return ed_other_run(&ed_onednn_conv2d_grad_input, call);
     work s = cut(&p, call->scratch);
-    convolve(&p, &s, backward_panel, IN(0), IN_F32(1), NULL, NULL, OUT(0));
+    convolve(&p, &s, backward_panel, IN(0), IN_F32(1), NULL, NULL, NULL, OUT(0));
     return ENCDIFF_OK;
 }
 
@@ -328,5 +368,6 @@ const ed_kernel ED_CPU(conv2d) = {.prepare = prepare,
                                   .run = run,
                                   .release = release,
                                   .parts = ED_CONV_PARTS,
-                                  .part_scratch = ED_CONV_PARTS ? part_scratch : NULL};
+                                  .part_scratch = ED_CONV_PARTS ? part_scratch : NULL,
+                                  .packing = packing};
 const ed_kernel ED_CPU(conv2d_grad_input) = {.prepare = prepare_grad, .run = run_grad, .release = release_grad};

@@ -23,59 +23,13 @@
 #ifndef ED_CPU_WINOGRAD_H
 #define ED_CPU_WINOGRAD_H
 
-#include "cpu/kernel.h"
+#include "cpu/product.h"
 #include "graph/widen.h"
 
 extern const ed_kernel ED_CPU(conv2d_strided);
 
 #define ED_PLANES 16
 #define ED_PLANE_GAP 16
-/* A tile of a product in registers, of 16 or 32: six rows by two vectors are 12 sums, enough to hide the latency of an
- * FMA; twelve rows read each vector of a panel half as often. */
-#define ED_PRODUCT_ROWS (ED_LANES == 16 ? 12 : 6)
-#define ED_PRODUCT_COLUMNS (2 * ED_LANES)
-
-ED_INLINE int64_t ed_whole(int64_t n, int64_t of) { return (n + of - 1) / of * of; }
-
-/* ---------------------------------------------------------------- products */
-
-/* What is between two rows of a product's operands, in floats. */
-typedef struct ed_product {
-    int64_t depth;
-    int64_t pitch_v, pitch_m;
-    bool add; /* to what m holds */
-} ed_product;
-
-/* `rows` rows of v times a panel [depth][columns]. A row's sums are taken in the same order whatever the rows beside
- * it. */
-ED_INLINE void ed_product_tile(const ed_product *p, const float *v, const float *panel, float *m, int rows)
-{
-    ed_vec sum[ED_PRODUCT_ROWS][2] = {{{0}}};
-    for (int64_t k = 0; k < p->depth; k++, panel += ED_PRODUCT_COLUMNS) {
-        ed_vec b0 = ed_load(panel), b1 = ed_load(panel + ED_LANES);
-        for (int r = 0; r < rows; r++) {
-            float a = v[r * p->pitch_v + k];
-            sum[r][0] += a * b0;
-            sum[r][1] += a * b1;
-        }
-    }
-    for (int r = 0; r < rows; r++, m += p->pitch_m) {
-        ed_store(m, p->add ? ed_load(m) + sum[r][0] : sum[r][0]);
-        ed_store(m + ED_LANES, p->add ? ed_load(m + ED_LANES) + sum[r][1] : sum[r][1]);
-    }
-}
-
-/* An even number of rows. */
-static inline void ed_product_rows(const ed_product *p, const float *v, int64_t rows, const float *panel, float *m)
-{
-    int64_t i = 0;
-    for (; i + ED_PRODUCT_ROWS <= rows; i += ED_PRODUCT_ROWS)
-        ed_product_tile(p, v + i * p->pitch_v, panel, m + i * p->pitch_m, ED_PRODUCT_ROWS);
-    for (; i + 6 <= rows; i += 6) ed_product_tile(p, v + i * p->pitch_v, panel, m + i * p->pitch_m, 6);
-    if (rows - i == 4) ed_product_tile(p, v + i * p->pitch_v, panel, m + i * p->pitch_m, 4);
-    if (rows - i == 2) ed_product_tile(p, v + i * p->pitch_v, panel, m + i * p->pitch_m, 2);
-}
-
 /* ---------------------------------------------------------------- geometry */
 
 typedef struct ed_winograd {

@@ -7,7 +7,7 @@
 
 #include "graph/graph.h"
 
-#define ED_BACKEND_VERSION 1
+#define ED_BACKEND_VERSION 2
 
 /* One call of a kernel. Pointers are NULL for absent operands. Accumulated inputs are written to. */
 typedef struct ed_call {
@@ -19,6 +19,7 @@ typedef struct ed_call {
     void *out[ED_MAX_OUTPUTS];
     void *scratch;                   /* node->scratch bytes, 64-byte aligned, undefined content */
     void *state;                     /* what prepare made for this node of this execution */
+    const void *packed;              /* operand 1 as the kernel's packing makes it, or NULL */
     uint64_t version[ED_MAX_INPUTS]; /* of parameter operands: changes when their values do; 0 for others */
     const ed_run *run;
     int part, parts; /* which part of the outputs this call computes, of how many; 0 of 1: everything */
@@ -37,6 +38,12 @@ static inline ed_range ed_call_range(const ed_call *call, int64_t count, int64_t
     return (ed_range){ED_MIN(units.first * unit, count), ED_MIN(units.last * unit, count)};
 }
 
+/* A form of a parameter that a kernel reads faster, such as weights in the order of a product's loops. */
+typedef struct ed_packing {
+    size_t (*bytes)(const ed_shape *shape);
+    void (*make)(const ed_shape *shape, const float *from, void *to); /* `to` is 64-byte aligned */
+} ed_packing;
+
 typedef struct ed_kernel {
     /* Optional. Called once per node and execution: sets *scratch (bytes) and may make a state. */
     encdiff_status (*prepare)(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state);
@@ -53,6 +60,9 @@ typedef struct ed_kernel {
     /* Optional, instead of prepare, for kernels whose state is made with their backend's handles. */
     encdiff_status (*prepare_on)(ed_backend *backend, ed_env *env, const ed_graph *graph, const ed_node *node,
                                  size_t *scratch, void **state);
+    /* Optional, in host memory: how run would have operand 1, a parameter; NULL: as it is. Where the execution has no
+     * packs (ed_exec_pack) call->packed is NULL, and run packs for itself. */
+    const ed_packing *(*packing)(const ed_graph *graph, const ed_node *node);
 } ed_kernel;
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019) and the moving average, in one pass over `count` floats. */

@@ -1,5 +1,6 @@
 /* Runs a planned graph on a backend. All memory is taken in ed_exec_create. */
 #include "graph/backend.h"
+#include "graph/packs.h"
 #include "graph/widen.h"
 
 typedef struct binding {
@@ -47,6 +48,7 @@ static void resolve(ed_exec *exec, size_t n)
     }
     for (int i = 0; i < ED_MAX_OUTPUTS; i++)
         if (call->node->out[i] != ED_NONE) call->out[i] = address(exec, call->node->out[i]);
+    call->packed = NULL; /* may be of another version */
 }
 
 /* By the type of the node; NULL where the backend has none. */
@@ -183,6 +185,21 @@ void ed_exec_bind(ed_exec *exec, int set, float *values, float *grads, uint64_t 
     if (b->values == values && b->grads == grads && b->version == version) return;
     *b = (binding){values, grads, version};
     for (size_t n = 0; n < exec->graph->node_count; n++) resolve(exec, n);
+}
+
+encdiff_status ed_exec_pack(ed_env *env, ed_exec *exec, ed_packs *packs)
+{
+    for (size_t n = 0; n < exec->graph->node_count; n++) {
+        ed_call *call = &exec->calls[n];
+        const ed_kernel *kernel = kernel_of(exec, call->node);
+        const ed_packing *packing = kernel->packing ? kernel->packing(exec->graph, call->node) : NULL;
+        const ed_value_info *v = packing ? &exec->graph->values[call->node->in[1]] : NULL;
+        const ed_value_info *root = v ? &exec->graph->values[v->root] : NULL;
+        if (!root || root->storage != ED_PARAM || !call->in[1]) continue;
+        ed_pack_key key = {packing, root->set, root->offset, v->shape};
+        ED_TRY(ed_packs_get(env, packs, &key, call->in[1], call->version[1], &call->packed));
+    }
+    return ENCDIFF_OK;
 }
 
 /* The first node whose stored operand has no buffer, or -1. Checked once a run, before anything is computed. */

@@ -260,6 +260,17 @@ void ed_exec_free(ed_exec *exec);
 /* Where parameter set `set` lives (floats of the backend's memory) and where its gradients are added (NULL: nowhere).
  * `version` changes whenever the values changed, so that kernels renew what they derived from them. */
 void ed_exec_bind(ed_exec *exec, int set, float *values, float *grads, uint64_t version);
+/*
+ * Parameters in the forms that kernels asked for, kept from run to run and shared by the executions of one model: a
+ * parameter is packed again when an execution that is bound to another version of it comes. Worth its memory where
+ * parameters change rarely.
+ */
+typedef struct ed_packs ed_packs;
+encdiff_status ed_packs_create(ed_env *env, ed_packs **out);
+void ed_packs_free(ed_packs *packs);
+/* Pack what `exec`, which is bound, is to read; called before every run that is to find it. Not while an execution with
+ * the same packs runs. */
+encdiff_status ed_exec_pack(ed_env *env, ed_exec *exec, ed_packs *packs);
 /* Run nodes first .. last-1; last = -1 is the end. A failing node does not stop the others, so that the ranks of a
  * collective stay in step; the first failure is returned. Errors are recorded in `env`, which belongs to the calling
  * thread. */

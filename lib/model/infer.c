@@ -21,6 +21,7 @@ typedef struct program {
 struct ed_infer {
     ed_team *team;
     ed_networks *networks;
+    ed_packs *packs; /* of all programs */
     bool use_ema;
     uint64_t clock;
     program *programs[MAX_PROGRAMS];
@@ -32,7 +33,12 @@ encdiff_status ed_infer_create(ed_team *team, ed_networks *networks, ed_infer **
     if (!*out) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     (*out)->team = team;
     (*out)->networks = networks;
-    return ENCDIFF_OK;
+    encdiff_status status = ed_packs_create(team->env, &(*out)->packs);
+    if (status != ENCDIFF_OK) {
+        ed_free(team->env, *out);
+        *out = NULL;
+    }
+    return status;
 }
 
 static void free_program(ed_infer *infer, program *p)
@@ -48,6 +54,7 @@ void ed_infer_free(ed_infer *infer)
 {
     if (!infer) return;
     for (int i = 0; i < MAX_PROGRAMS; i++) free_program(infer, infer->programs[i]);
+    ed_packs_free(infer->packs);
     ed_free(infer->team->env, infer);
 }
 
@@ -195,7 +202,7 @@ static encdiff_status prepare_rank(ed_infer *infer, program *p, int rank)
     ed_team *team = infer->team;
     if (!p->execs[rank]) ED_TRY(ed_exec_create_parts(team->env, team->backend, &p->graph, p->parts, &p->execs[rank]));
     bind(infer, p->execs[rank]);
-    return ENCDIFF_OK;
+    return ed_exec_pack(team->env, p->execs[rank], infer->packs);
 }
 
 /* ---------------------------------------------------------------- running */

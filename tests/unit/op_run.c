@@ -91,6 +91,7 @@ typedef struct part {
     ed_env env;
     ed_graph graph;
     ed_exec *exec;
+    ed_packs *packs;
     ed_value operand[ED_MAX_INPUTS], out[ED_MAX_OUTPUTS], grad[ED_MAX_INPUTS];
     ed_value read[ED_MAX_OUTPUTS];     /* the outputs in f32 */
     ed_value seed[ED_MAX_OUTPUTS + 1]; /* of the outputs, then of input 0 */
@@ -381,6 +382,15 @@ fail:
     return status;
 }
 
+/* Packs of `values`, while they are zeros. */
+static encdiff_status pack_zeros(part *p, float *values)
+{
+    if (!p->mode->packed) return ENCDIFF_OK;
+    ED_TRY(ed_packs_create(&p->env, &p->packs));
+    ed_exec_bind(p->exec, 0, values, NULL, 1);
+    return ed_exec_pack(&p->env, p->exec, p->packs);
+}
+
 /* All parameters of the case one behind the other, as a model's set has them. */
 static encdiff_status bind_parameters(ed_env *env, const op_case *c, const op_mode *mode, float *const *data,
                                       part *parts, float **params)
@@ -391,6 +401,7 @@ static encdiff_status bind_parameters(ed_env *env, const op_case *c, const op_mo
         if (is_parameter(c->in[i].kind)) total += parameter_size(backend, operand_count(c, i));
     if (!total) return ENCDIFF_OK;
     if (!(*params = backend->allocate(backend, env, total * sizeof(float)))) return env->status;
+    for (int r = 0; r < mode->ranks; r++) ED_TRY(pack_zeros(&parts[r], *params));
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
         if (!is_parameter(c->in[i].kind)) continue;
         ED_TRY(backend->upload(backend, env, *params + at, data[i], operand_count(c, i) * sizeof(float)));
@@ -407,7 +418,8 @@ static encdiff_status bind_parameters(ed_env *env, const op_case *c, const op_mo
             break;
         }
         status = backend->upload(backend, env, parts[r].grads, prior, total * sizeof *prior);
-        ed_exec_bind(parts[r].exec, 0, *params, parts[r].grads, 1);
+        ed_exec_bind(parts[r].exec, 0, *params, parts[r].grads, 2);
+        if (status == ENCDIFF_OK && mode->packed) status = ed_exec_pack(&parts[r].env, parts[r].exec, parts[r].packs);
     }
     ed_free(env, prior);
     return status;
@@ -416,6 +428,7 @@ static encdiff_status bind_parameters(ed_env *env, const op_case *c, const op_mo
 static void part_free(part *p, ed_backend *backend)
 {
     ed_exec_free(p->exec);
+    ed_packs_free(p->packs);
     ed_graph_free(&p->graph);
     if (p->grads) backend->release(backend, &p->env, p->grads);
 }

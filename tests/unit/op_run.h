@@ -15,6 +15,7 @@ typedef struct op_mode {
     bool staged;   /* inputs and seeds are made by an operator first, so that their memory may be taken over */
     float prior;   /* what gradient buffers hold before the run */
     bool bf16;     /* activations are bf16 */
+    bool packed;   /* with packs that were made of other parameters before */
 } op_mode;
 
 typedef struct op_result {

@@ -192,12 +192,12 @@ static void check_in_place(const op_case *c, ed_backend *backend, float *const *
 {
     op_result forward, both;
     bool backward = !(c->flags & NO_GRADIENT);
-    if (run(c, (op_mode){backend, 1, false, true, 0, bf16}, data, &forward)) {
+    if (run(c, (op_mode){backend, 1, false, true, 0, bf16, false}, data, &forward)) {
         for (int k = 0; k < ED_MAX_OUTPUTS; k++)
             compare_array(forward.out[k], plain->out[k], plain->out_count[k], 0, 0, "forward in place", 'o', k);
         op_result_free(&env, &forward);
     }
-    if (backward && run(c, (op_mode){backend, 1, true, true, 0, bf16}, data, &both)) {
+    if (backward && run(c, (op_mode){backend, 1, true, true, 0, bf16, false}, data, &both)) {
         compare(c, &both, plain, 0, 0, "in place");
         op_result_free(&env, &both);
     }
@@ -211,7 +211,7 @@ static void check_ranks(const op_case *c, ed_backend *backend, float *const *dat
     for (int ranks = 2; ranks <= 3; ranks++) {
         op_result result;
         if (op_images(c) < ranks && c->op != ED_OP_ADAPTIVE_WEIGHT) continue;
-        if (!run(c, (op_mode){backend, ranks, !(c->flags & NO_GRADIENT), false, 0, bf16}, data, &result)) return;
+        if (!run(c, (op_mode){backend, ranks, !(c->flags & NO_GRADIENT), false, 0, bf16, false}, data, &result)) return;
         compare(c, &result, plain, tolerance, ED_MAX(tolerance, c->gradient_tolerance), names[ranks - 2]);
         op_result_free(&env, &result);
     }
@@ -223,7 +223,7 @@ static void check_addition(const op_case *c, ed_backend *backend, float *const *
     const float prior = 0.75f;
     op_result result;
     if (c->flags & NO_GRADIENT) return;
-    if (!run(c, (op_mode){backend, 1, true, false, prior, bf16}, data, &result)) return;
+    if (!run(c, (op_mode){backend, 1, true, false, prior, bf16, false}, data, &result)) return;
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
         size_t count = operand_count(c, i);
         float *wanted = c->in[i].kind == PARAM ? ed_alloc(&env, count, sizeof *wanted) : NULL;
@@ -239,9 +239,22 @@ static void check_addition(const op_case *c, ed_backend *backend, float *const *
 static void check_repeats(const op_case *c, ed_backend *backend, float *const *data, const op_result *plain)
 {
     op_result result;
-    if (!run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0, bf16}, data, &result)) return;
+    if (!run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0, bf16, false}, data, &result)) return;
     compare(c, &result, plain, 0, 0, "run again");
     op_result_free(&env, &result);
+}
+
+/* With packed parameters, which may be added up in another order. */
+static void check_packed(const op_case *c, ed_backend *backend, float *const *data, const op_result *reference)
+{
+    op_result packed;
+    if (!backend->kernels[c->op]->packing) return;
+    if (!run(c, (op_mode){.backend = backend, .ranks = 1, .bf16 = bf16, .packed = true}, data, &packed)) return;
+    double tolerance = c->forward_tolerance > 0 ? c->forward_tolerance : forward_tolerance;
+    if (bf16) tolerance = ED_MAX(tolerance, c->bf16_tolerance > 0 ? c->bf16_tolerance : bf16_tolerance);
+    for (int k = 0; k < ED_MAX_OUTPUTS; k++)
+        compare_array(packed.out[k], reference->out[k], reference->out_count[k], c->scale, tolerance, "packed", 'o', k);
+    op_result_free(&env, &packed);
 }
 
 static void check_backend(const op_case *c, ed_backend *backend, float *const *data, const op_result *plain)
@@ -256,10 +269,12 @@ static void check_fast(const op_case *c, ed_cpu_level level, float *const *data,
 {
     op_result fast;
     ed_backend *backend = ed_backend_cpu_at(level);
-    if (!backend || !run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0, bf16}, data, &fast)) return;
+    if (!backend || !run(c, (op_mode){backend, 1, !(c->flags & NO_GRADIENT), false, 0, bf16, false}, data, &fast))
+        return;
     compare(c, &fast, reference, c->forward_tolerance > 0 ? c->forward_tolerance : forward_tolerance,
             c->gradient_tolerance > 0 ? c->gradient_tolerance : gradient_tolerance, level_names[level]);
     check_backend(c, backend, data, &fast);
+    check_packed(c, backend, data, reference);
     op_result_free(&env, &fast);
 }
 
@@ -319,7 +334,7 @@ static void quantize_passes_the_gradient_straight_through(void)
     op_result result;
     op_seed(&c, 0, 0, ED_COUNT(seed), seed);
     if (CHECK_EQUAL(op_data_create(&env, &c, data), ENCDIFF_OK) &&
-        run(&c, (op_mode){ed_backend_reference(), 1, true, false, 0, bf16}, data, &result)) {
+        run(&c, (op_mode){ed_backend_reference(), 1, true, false, 0, bf16, false}, data, &result)) {
         CHECK(memcmp(result.grad[0], seed, sizeof seed) == 0);
         op_result_free(&env, &result);
     }

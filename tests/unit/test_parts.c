@@ -50,9 +50,8 @@ static void compare(const op_case *c, const op_result *parts, const op_result *w
 }
 
 /* `staged`: the operator's inputs are made by another, so that it works in place where it may. */
-static void check_mode(const op_case *c, ed_backend *backend, bool staged, float *const *data)
+static void check_mode(const op_case *c, op_mode mode, float *const *data)
 {
-    op_mode mode = {.backend = backend, .ranks = 1, .staged = staged};
     op_result whole, parts;
     if (!CHECK_THAT(op_run(&env, c, &mode, data, &whole) == ENCDIFF_OK, "%s", env.message)) return;
     for (int together = 2; together <= 3; together++) {
@@ -72,8 +71,10 @@ static void check_case(const op_case *c)
         for (int level = 0; level < ED_CPU_LEVELS; level++) {
             ed_backend *backend = ed_backend_cpu_at((ed_cpu_level)level);
             if (!backend || !backend->kernels[c->op]->parts) continue;
-            check_mode(c, backend, false, data);
-            check_mode(c, backend, true, data);
+            check_mode(c, (op_mode){.backend = backend, .ranks = 1}, data);
+            check_mode(c, (op_mode){.backend = backend, .ranks = 1, .staged = true}, data);
+            if (backend->kernels[c->op]->packing)
+                check_mode(c, (op_mode){.backend = backend, .ranks = 1, .packed = true}, data);
         }
     op_data_free(&env, data);
 }

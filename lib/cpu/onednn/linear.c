@@ -193,6 +193,6 @@ static encdiff_status run_linear_grad_weight(const ed_call *call)
     return ed_layer_grad_weight(call->env, &l, call->in[0], call->in[1], call->in[2], call->scratch);
 }
 
-const ed_kernel ed_cpu_linear = {.run = run_linear, .parts = true};
+const ed_kernel ed_onednn_linear = {.run = run_linear, .parts = true};
 const ed_kernel ed_cpu_linear_grad_input = {.prepare = prepare_linear_grad_input, .run = run_linear_grad_input};
 const ed_kernel ed_cpu_linear_grad_weight = {.prepare = prepare_linear_grad_weight, .run = run_linear_grad_weight};

@@ -18,7 +18,7 @@
 #include "graph/backend.h"
 
 extern const ed_kernel ed_onednn_conv2d, ed_onednn_conv2d_grad_input, ed_onednn_conv2d_grad_weight;
-extern const ed_kernel ed_cpu_linear, ed_cpu_linear_grad_input, ed_cpu_linear_grad_weight;
+extern const ed_kernel ed_onednn_linear, ed_cpu_linear_grad_input, ed_cpu_linear_grad_weight;
 extern const ed_kernel ed_cpu_batched_linear, ed_cpu_batched_linear_grad_input, ed_cpu_batched_linear_grad_weight;
 
 /*
