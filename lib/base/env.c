@@ -9,6 +9,35 @@ void ed_env_child(ed_env *child, const ed_env *parent)
         .memory = parent->memory, .cancel = parent->cancel, .log = parent->log, .log_user = parent->log_user};
 }
 
+/* Bytes of the UTF-8 sequence at `p`; 0: it is not one, or no character that is printed. The text ends with a zero. */
+static size_t sequence_length(const unsigned char *p)
+{
+    static const struct {
+        unsigned char first, last, low, high; /* of the first byte, and of the second one */
+        size_t length;
+    } forms[] = {{0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3}, {0xE1, 0xEC, 0x80, 0xBF, 3},
+                 {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3}, {0xF0, 0xF0, 0x90, 0xBF, 4},
+                 {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4}}; /* Unicode 15, table 3-7 */
+    if (*p < 0x80) return *p >= 0x20 && *p != 0x7F;
+    for (size_t i = 0; i < ED_COUNT(forms); i++) {
+        if (*p < forms[i].first || *p > forms[i].last || p[1] < forms[i].low || p[1] > forms[i].high) continue;
+        for (size_t k = 2; k < forms[i].length; k++)
+            if ((p[k] & 0xC0) != 0x80) return 0;
+        return forms[i].length;
+    }
+    return 0;
+}
+
+/* Messages quote files: what would end a line, steer a terminal or be no UTF-8 (a name cut short) becomes '?'. */
+static void make_printable(char *message)
+{
+    for (char *p = message; *p;) {
+        size_t n = sequence_length((const unsigned char *)p);
+        if (!n) *p = '?';
+        p += ED_MAX(n, (size_t)1);
+    }
+}
+
 encdiff_status ed_fail(ed_env *env, encdiff_status status, const char *format, ...)
 {
     va_list arguments;
@@ -16,6 +45,7 @@ encdiff_status ed_fail(ed_env *env, encdiff_status status, const char *format, .
     env->status = status;
     vsnprintf(env->message, sizeof env->message, format, arguments);
     va_end(arguments);
+    make_printable(env->message);
     return status;
 }
 
@@ -32,6 +62,7 @@ encdiff_status ed_fail_within(ed_env *env, const char *format, ...)
         int m = snprintf(env->message + n, room, ": %.*s", (int)room, inner);
         (void)m; /* a truncated message is still a message */
     }
+    make_printable(env->message);
     return env->status;
 }
 

@@ -38,7 +38,8 @@ static encdiff_status read_float_image(ed_env *env, ed_array_set *a, int64_t ima
         size_t n = ED_MIN((size_t)BLOCK, pixels - first);
         float *to = f32 ? f32 + 3 * first : block;
         ED_TRY(read_floats(env, a, image, first, n, to));
-        if (u8) ED_TRY(ed_pixels_to_u8(env, block, 1, 3 * n, image, u8 + 3 * first));
+        if (u8 && ed_pixels_to_u8(env, block, 1, 3 * n, image, u8 + 3 * first) != ENCDIFF_OK)
+            return ed_fail_within(env, "%s", a->base.name);
     }
     return ENCDIFF_OK;
 }

@@ -163,7 +163,8 @@ static encdiff_status round_copy(ed_env *env, const unpacked *u, int64_t n, cons
             some = ED_MIN(sizeof block, u->image_bytes - at);
             ED_TRY(
                 ed_source_read(env, &u->copy, (uint64_t)position_of(u, indices[i]) * u->image_bytes + at, block, some));
-            ED_TRY(ed_pixels_to_u8(env, block, 1, some / sizeof *block, indices[i], out));
+            if (ed_pixels_to_u8(env, block, 1, some / sizeof *block, indices[i], out) != ENCDIFF_OK)
+                return ed_fail_within(env, "%s", u->base.base.name);
             out += some / sizeof *block;
         }
     return ENCDIFF_OK;

@@ -172,7 +172,7 @@ static encdiff_status read_array(ed_env *env, const ed_source *source, int type,
 
 const ed_zip_member *ed_npz_find(const ed_zip *zip, const char *name)
 {
-    for (size_t i = 0; i < ed_zip_count(zip); i++) {
+    for (size_t i = ed_zip_count(zip); i-- > 0;) { /* the last of several, as ed_zip_find() */
         const ed_zip_member *member = ed_zip_at(zip, i);
         size_t n = strlen(name);
         if (strncmp(member->name, name, n) == 0 && (!member->name[n] || strcmp(member->name + n, ".npy") == 0))

@@ -194,7 +194,7 @@ const char *ed_zip_path(const ed_zip *zip) { return zip->source.name; }
 
 const ed_zip_member *ed_zip_find(const ed_zip *zip, const char *name)
 {
-    for (size_t i = 0; i < zip->count; i++)
+    for (size_t i = zip->count; i-- > 0;) /* of several the last one, which replaced the others */
         if (strcmp(zip->members[i].name, name) == 0) return &zip->members[i];
     return NULL;
 }

@@ -271,12 +271,15 @@ static encdiff_status no_such_source(ed_env *env, const char *source)
     return status;
 }
 
-static encdiff_status parse_source(ed_env *env, const char *source, ed_json **out)
+/* *file: whether it is one, which messages about keys have to name then. */
+static encdiff_status parse_source(ed_env *env, const char *source, ed_json **out, bool *file)
 {
+    *file = false;
     const char *text = source + strspn(source, " \t\r\n");
     if (*text == '{') return ed_json_parse(env, "configuration", text, strlen(text), out);
     int preset = ed_preset_find(source);
     if (preset >= 0) return ed_json_parse(env, source, ed_preset_json(preset), strlen(ed_preset_json(preset)), out);
+    *file = true;
     encdiff_status status = ed_json_read(env, source, out);
     return status == ENCDIFF_ERROR_NOT_FOUND ? no_such_source(env, source) : status;
 }
@@ -285,9 +288,11 @@ encdiff_status ed_config_resolve(ed_env *env, const char *source, const char *co
                                  ed_config *config)
 {
     ed_json *json = NULL;
-    encdiff_status status = parse_source(env, source, &json);
+    bool file;
+    encdiff_status status = parse_source(env, source, &json, &file);
     for (int i = 0; i < count && status == ENCDIFF_OK; i++) status = ed_json_assign(env, json, overrides[i]);
-    if (status == ENCDIFF_OK) status = ed_config_read(env, json, config);
+    if (status == ENCDIFF_OK && (status = ed_config_read(env, json, config)) == ENCDIFF_ERROR_CONFIG && file)
+        ed_fail_within(env, count ? "%s with overrides" : "%s", source);
     ed_json_free(env, json);
     return status;
 }

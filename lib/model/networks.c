@@ -86,6 +86,13 @@ encdiff_status ed_networks_declare(ed_env *env, const ed_config *config, ed_netw
     *n = (ed_networks){.env = env, .config = *config, .scale_factor = 1};
     for (int i = 0; i < ED_SET_COUNT; i++) ed_params_init(&n->sets[i], env);
     encdiff_status status = declare(n);
+    if (status != ENCDIFF_OK) ed_networks_free(n);
+    return status;
+}
+
+encdiff_status ed_networks_allocate(ed_networks *n)
+{
+    encdiff_status status = ENCDIFF_OK;
     for (int i = 0; i < ED_SET_LPIPS && status == ENCDIFF_OK; i++) status = ed_params_allocate(&n->sets[i]);
     if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;
@@ -94,6 +101,7 @@ encdiff_status ed_networks_declare(ed_env *env, const ed_config *config, ed_netw
 encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *n)
 {
     ED_TRY(ed_networks_declare(env, config, n));
+    ED_TRY(ed_networks_allocate(n));
     for (int i = 0; i < ED_SET_LPIPS; i++) ed_params_initialise(&n->sets[i], seed);
     return ENCDIFF_OK;
 }

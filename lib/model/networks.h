@@ -40,6 +40,7 @@ typedef struct ed_networks {
 
 /* Declare every set and take memory for it, without values. On failure nothing is owned. */
 encdiff_status ed_networks_declare(ed_env *env, const ed_config *config, ed_networks *networks);
+encdiff_status ed_networks_allocate(ed_networks *networks);
 /* The same, with values from the seed. */
 encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *networks);
 /* The LPIPS network, which only training the autoencoder needs; its weights are random until they are loaded. */

@@ -326,12 +326,14 @@ encdiff_status ed_networks_open(ed_env *env, ed_safetensors *safetensors, const 
     if (!file) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     encdiff_status status = read_config(env, safetensors, name, &config);
     if (status == ENCDIFF_OK) status = ed_networks_declare(env, &config, n);
+    if (status == ENCDIFF_ERROR_CONFIG) ed_fail_within(env, "%s", name);
     if (status != ENCDIFF_OK) {
         ed_weight_file_close(env, file);
         return status;
     }
     n->file = file;
     for (int set = 0; set < ED_SET_LPIPS && status == ENCDIFF_OK; set++) status = check_set(n, set);
+    if (status == ENCDIFF_OK) status = ed_networks_allocate(n); /* not before the file has shown to hold as much */
     if (status == ENCDIFF_OK) status = load_numbers(env, safetensors, name, n);
     if (status != ENCDIFF_OK) ed_networks_free(n);
     return status;

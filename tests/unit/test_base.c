@@ -88,6 +88,36 @@ static void long_messages_are_cut_not_overrun(void)
     CHECK_EQUAL(strlen(env->message), sizeof env->message - 1);
 }
 
+static void messages_are_text_whatever_they_quote(void)
+{
+    static const struct {
+        const char *quoted, *shown;
+    } cases[] = {{"a\nb\x1b[2J\x7f", "a?b?[2J?"},
+                 {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},
+                 {"\xe2\x82\xac \xf0\x9f\x99\x82", "\xe2\x82\xac \xf0\x9f\x99\x82"},
+                 {"\xc3", "?"},
+                 {"\xe2\x82", "??"},
+                 {"\xed\xa0\x80", "???"},
+                 {"\xc0\xaf", "??"},
+                 {"\xf5\x80\x80\x80", "????"},
+                 {"\xff\xfe", "??"}};
+    place p;
+    ed_env *env = place_init(&p, -1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s", cases[i].quoted);
+        CHECK_TEXT(env->message, cases[i].shown);
+    }
+    ed_fail(env, ENCDIFF_ERROR_FORMAT, "inner");
+    ed_fail_within(env, "%s", "a\xffz");
+    CHECK_TEXT(env->message, "a?z: inner");
+    /* a character that does not fit whole is not shown by half */
+    char text[1100];
+    memset(text, 'x', sizeof text);
+    memcpy(text + sizeof env->message - 2, "\xc3\xbc", 3);
+    ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s", text);
+    CHECK_EQUAL(env->message[sizeof env->message - 2], '?');
+}
+
 static void children_have_an_error_record_of_their_own(void)
 {
     place p;
@@ -699,6 +729,7 @@ int main(int argc, char **argv)
 {
     static const test_case cases[] = {
         TEST(failures_keep_their_status_and_message),
+        TEST(messages_are_text_whatever_they_quote),
         TEST(long_messages_are_cut_not_overrun),
         TEST(children_have_an_error_record_of_their_own),
         TEST(a_cancel_reaches_the_caller_as_a_status),
