@@ -38,10 +38,11 @@ typedef struct ed_networks {
     struct ed_weight_file *file; /* what is not read yet (weights.h); NULL: nothing is missing */
 } ed_networks;
 
-/* Declare every set and take memory for it, without values. On failure nothing is owned. */
+/* Declare every set: names and shapes. On failure nothing is owned, of this and the next two. */
 encdiff_status ed_networks_declare(ed_env *env, const ed_config *config, ed_networks *networks);
+/* Memory for what was declared, without values. */
 encdiff_status ed_networks_allocate(ed_networks *networks);
-/* The same, with values from the seed. */
+/* Both, with values from the seed. */
 encdiff_status ed_networks_create(ed_env *env, const ed_config *config, uint64_t seed, ed_networks *networks);
 /* The LPIPS network, which only training the autoencoder needs; its weights are random until they are loaded. */
 encdiff_status ed_networks_add_lpips(ed_networks *networks);
