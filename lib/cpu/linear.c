@@ -41,12 +41,12 @@ static void pack(const ed_shape *w, const float *from, void *to)
         ed_panel_make(from + j * in, in, w->dim[0] - j, in, panel);
 }
 
-static const ed_packing panels = {pack_bytes, pack};
+const ed_packing ED_CPU(panels) = {pack_bytes, pack};
 
 static const ed_packing *packing(const ed_graph *graph, const ed_node *node)
 {
     (void)graph, (void)node;
-    return &panels;
+    return &ED_CPU(panels);
 }
 
 /* ---------------------------------------------------------------- tiles */

@@ -84,4 +84,7 @@ static inline void ed_panel_make(const float *w, int64_t pitch, int64_t rows, in
         ed_panel_eight(w + j * pitch, pitch, rows - j, depth, panel + j);
 }
 
+/* All panels of weights w[o][...], whose further dimensions are the depth: [panel][depth][columns]. linear.c */
+extern const ed_packing ED_CPU(panels);
+
 #endif

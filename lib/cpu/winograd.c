@@ -1,12 +1,12 @@
 /*
- * conv2d, y = x * w + b + r, and its gradient for the input, by Winograd's F(2x2,3x3) (winograd.h).
+ * conv2d, y = x * w + b + r, and its gradient for the input, by Winograd's F(2x2,3x3) (winograd.h) or F(4x4,3x3)
+ * (winograd_four.h).
  *
  * The kernels are transformed to panels [panel][plane][in][columns], the order in which a product reads them: to
  * scratch at every call, which is a percent of the work where there are 128 tiles or more, or once where the execution
  * keeps packed weights. The product is our own, since everything it reads is already packed and its matrices are small.
  */
-#include "cpu/winograd.h"
-#include "cpu/attention_tile.h" /* ed_transpose8 */
+#include "cpu/winograd_four.h"
 #include "cpu/onednn/onednn.h"
 
 /* ---------------------------------------------------------------- plan */
@@ -14,6 +14,7 @@
 /* A convolution of `in` to `out` channels; distances in floats. */
 typedef struct plan {
     ed_winograd g;
+    int planes;
     int64_t in, out;
     int64_t pitch;   /* from a pixel of y to the next: `out`, but where that is a part of the channels */
     int64_t columns; /* out in whole panels */
@@ -26,15 +27,17 @@ typedef struct plan {
 #define BLOCK_BYTES ((int64_t)512 << 10)
 
 static int64_t kernel_plane(int64_t in) { return in * ED_PRODUCT_COLUMNS + ED_PLANE_GAP; }
+static int planes_of(int64_t side) { return (int)((side + 2) * (side + 2)); }
 
 static plan make_plan(const ed_winograd *g, int64_t in, int64_t out)
 {
-    plan p = {.g = *g, .in = in, .out = out, .pitch = out, .columns = ed_whole(out, ED_PRODUCT_COLUMNS)};
-    int64_t most = ED_MAX(BLOCK_BYTES / (ED_PLANES * (int64_t)sizeof(float) * (in + p.columns)), 48);
+    plan p = {.g = *g, .planes = planes_of(g->side), .in = in, .out = out, .pitch = out};
+    p.columns = ed_whole(out, ED_PRODUCT_COLUMNS);
+    int64_t most = ED_MAX(BLOCK_BYTES / (p.planes * (int64_t)sizeof(float) * (in + p.columns)), 48);
     p.blocks = (g->tiles + most - 1) / most;
     p.block = ed_whole((g->tiles + p.blocks - 1) / p.blocks, p.blocks == 1 ? 2 : ED_PRODUCT_ROWS);
     p.kernel_plane = kernel_plane(in);
-    p.panel = ED_PLANES * p.kernel_plane;
+    p.panel = p.planes * p.kernel_plane;
     p.input_plane = p.block * in + ED_PLANE_GAP;
     p.output_plane = p.block * p.columns + ED_PLANE_GAP;
     return p;
@@ -55,8 +58,8 @@ static work cut(const plan *p, char *scratch)
 {
     work s;
     s.kernels = ed_cut(&scratch, kernel_floats(p), sizeof(float));
-    s.inputs = ed_cut(&scratch, (size_t)(ED_PLANES * p->input_plane), sizeof(float));
-    s.outputs = ed_cut(&scratch, (size_t)(ED_PLANES * p->output_plane), sizeof(float));
+    s.inputs = ed_cut(&scratch, (size_t)(p->planes * p->input_plane), sizeof(float));
+    s.outputs = ed_cut(&scratch, (size_t)(p->planes * p->output_plane), sizeof(float));
     s.outside = ed_cut(&scratch, (size_t)ED_MAX(p->in, p->out), sizeof(float));
     s.dump = ed_cut(&scratch, (size_t)p->out, sizeof(float));
     return s;
@@ -65,14 +68,14 @@ static work cut(const plan *p, char *scratch)
 static size_t work_size(const plan *p)
 {
     return ed_cut_size(kernel_floats(p), sizeof(float)) +
-           ed_cut_size((size_t)(ED_PLANES * p->input_plane), sizeof(float)) +
-           ed_cut_size((size_t)(ED_PLANES * p->output_plane), sizeof(float)) +
+           ed_cut_size((size_t)(p->planes * p->input_plane), sizeof(float)) +
+           ed_cut_size((size_t)(p->planes * p->output_plane), sizeof(float)) +
            ed_cut_size((size_t)ED_MAX(p->in, p->out), sizeof(float)) + ed_cut_size((size_t)p->out, sizeof(float));
 }
 
 /* ---------------------------------------------------------------- kernels: U = G g G^T */
 
-/* Eight kernels side by side, g[row * 3 + column], to 16 planes. */
+/* To 16 planes. */
 ED_INLINE void transform_kernels(const ed_row8 g[9], float *to, int64_t plane)
 {
     ed_row8 t[4][3];
@@ -103,11 +106,14 @@ static const float *whole_block(const ed_winograd *g, const float *w, int64_t i,
     return block;
 }
 
+/* Transforms eight kernels side by side, g[row * 3 + column], to the planes. */
+typedef void (*transform_function)(const ed_row8 g[9], float *to, int64_t plane);
+
 /* Makes the panel of output columns first .. first + ED_PRODUCT_COLUMNS - 1. */
 typedef void (*kernel_function)(const plan *p, const float *w, int64_t first, float *panel);
 
 /* For y = x * w: rows of a panel are input channels c, columns are o, which lie far apart in w and are turned. */
-static void forward_panel(const plan *p, const float *w, int64_t first, float *panel)
+ED_INLINE void forward_panel(const plan *p, const float *w, int64_t first, float *panel, transform_function transform)
 {
     const ed_winograd *g = &p->g;
     float block[8 * 9 * 8], turned[9][8 * 8];
@@ -121,7 +127,7 @@ static void forward_panel(const plan *p, const float *w, int64_t first, float *p
             for (int64_t r = 0; r < ED_MIN(g->c - j, 8); r++) {
                 ed_row8 kernel[9];
                 for (int q = 0; q < 9; q++) kernel[q] = ed_load8(turned[q] + 8 * r);
-                transform_kernels(kernel, panel + (j + r) * ED_PRODUCT_COLUMNS + k, p->kernel_plane);
+                transform(kernel, panel + (j + r) * ED_PRODUCT_COLUMNS + k, p->kernel_plane);
             }
         }
     }
@@ -136,7 +142,7 @@ static const float *whole_rows(const float *w, int64_t c, int64_t count, float r
 }
 
 /* For dx = dy * w turned by half a circle: rows of a panel are o, columns are c as in w. */
-static void backward_panel(const plan *p, const float *w, int64_t first, float *panel)
+ED_INLINE void backward_panel(const plan *p, const float *w, int64_t first, float *panel, transform_function transform)
 {
     const int64_t c = p->g.c;
     float rows[9 * 8];
@@ -148,9 +154,39 @@ static void backward_panel(const plan *p, const float *w, int64_t first, float *
             int64_t pitch = whole ? c : 8;
             ed_row8 kernel[9];
             for (int q = 0; q < 9; q++) kernel[8 - q] = ed_load8(from + q * pitch);
-            transform_kernels(kernel, panel + k, p->kernel_plane);
+            transform(kernel, panel + k, p->kernel_plane);
         }
     }
+}
+
+static void forward_panel_of_two(const plan *p, const float *w, int64_t first, float *panel)
+{
+    forward_panel(p, w, first, panel, transform_kernels);
+}
+
+static void forward_panel_of_four(const plan *p, const float *w, int64_t first, float *panel)
+{
+    forward_panel(p, w, first, panel, ed_four_kernels);
+}
+
+static void backward_panel_of_two(const plan *p, const float *w, int64_t first, float *panel)
+{
+    backward_panel(p, w, first, panel, transform_kernels);
+}
+
+static void backward_panel_of_four(const plan *p, const float *w, int64_t first, float *panel)
+{
+    backward_panel(p, w, first, panel, ed_four_kernels);
+}
+
+static kernel_function forward_function(const plan *p)
+{
+    return p->g.side == 4 ? forward_panel_of_four : forward_panel_of_two;
+}
+
+static kernel_function backward_function(const plan *p)
+{
+    return p->g.side == 4 ? backward_panel_of_four : backward_panel_of_two;
 }
 
 /* All panels of the output channels of p. */
@@ -160,28 +196,35 @@ static void make_panels(const plan *p, kernel_function make, const float *w, flo
 }
 
 /* What is kept of weights w[o][9][c] for the forward convolution. */
-static plan pack_plan(const ed_shape *w)
+static plan pack_plan(const ed_shape *w, int64_t side)
 {
-    plan p = {.g = {.o = w->dim[0], .c = w->dim[3]}, .in = w->dim[3], .out = w->dim[0]};
+    plan p = {.g = {.o = w->dim[0], .c = w->dim[3], .side = side}, .planes = planes_of(side), .in = w->dim[3]};
+    p.out = w->dim[0];
     p.columns = ed_whole(p.out, ED_PRODUCT_COLUMNS);
     p.kernel_plane = kernel_plane(p.in);
-    p.panel = ED_PLANES * p.kernel_plane;
+    p.panel = p.planes * p.kernel_plane;
     return p;
 }
 
-static size_t pack_bytes(const ed_shape *w)
+static size_t pack_bytes(const ed_shape *w, int64_t side)
 {
-    plan p = pack_plan(w);
+    plan p = pack_plan(w, side);
     return (size_t)(p.columns / ED_PRODUCT_COLUMNS * p.panel) * sizeof(float);
 }
 
-static void pack(const ed_shape *w, const float *from, void *to)
+static void pack(const ed_shape *w, int64_t side, const float *from, void *to)
 {
-    plan p = pack_plan(w);
-    make_panels(&p, forward_panel, from, to);
+    plan p = pack_plan(w, side);
+    make_panels(&p, forward_function(&p), from, to);
 }
 
-static const ed_packing panels = {pack_bytes, pack};
+static size_t pack_bytes_of_two(const ed_shape *w) { return pack_bytes(w, 2); }
+static size_t pack_bytes_of_four(const ed_shape *w) { return pack_bytes(w, 4); }
+static void pack_of_two(const ed_shape *w, const float *from, void *to) { pack(w, 2, from, to); }
+static void pack_of_four(const ed_shape *w, const float *from, void *to) { pack(w, 4, from, to); }
+
+static const ed_packing panels_of_two = {pack_bytes_of_two, pack_of_two};
+static const ed_packing panels_of_four = {pack_bytes_of_four, pack_of_four};
 
 /* ---------------------------------------------------------------- products: M = V U in every plane */
 
@@ -196,7 +239,7 @@ static void product(const plan *p, const work *s, const float *panel, int plane,
 /* A block's products with all kernels. */
 static void products(const plan *p, const work *s, const float *kernels, int64_t rows)
 {
-    for (int q = 0; q < ED_PLANES; q++) {
+    for (int q = 0; q < p->planes; q++) {
         const float *panel = kernels;
         for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS, panel += p->panel)
             product(p, s, panel, q, j, rows);
@@ -208,7 +251,7 @@ static void products_of_panels(const plan *p, const work *s, kernel_function mak
 {
     for (int64_t j = 0; j < p->columns; j += ED_PRODUCT_COLUMNS) {
         make(p, w, j, s->kernels);
-        for (int q = 0; q < ED_PLANES; q++) product(p, s, s->kernels, q, j, rows);
+        for (int q = 0; q < p->planes; q++) product(p, s, s->kernels, q, j, rows);
     }
 }
 
@@ -256,7 +299,60 @@ static void output_tiles(const plan *p, const work *s, int64_t first, int64_t co
     }
 }
 
+static void output_tiles_of_four(const plan *p, const work *s, int64_t first, int64_t count, const float *b,
+                                 const ed_item *r, ed_item *y)
+{
+    const int64_t c = p->out;
+    const float *bias = b ? b : s->outside, *from = s->outputs;
+    ed_tile_at at = ed_tile_number(&p->g, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g, &at), from += p->columns) {
+        ed_item *pixels[16];
+        const ed_item *residual[16];
+        int64_t offset[16], j = 0;
+        ed_tile_pixels(&p->g, &at, p->pitch, 4, 0, offset);
+        for (int k = 0; k < 16; k++) {
+            pixels[k] = offset[k] < 0 ? (ed_item *)s->dump : y + offset[k];
+            residual[k] = offset[k] < 0 || !r ? (const ed_item *)s->outside : r + offset[k];
+        }
+        for (; j + ED_LANES <= c; j += ED_LANES)
+            ed_four_output_lanes(from, p->output_plane, bias, residual, pixels, j, ED_LANES);
+        if (j < c) ed_four_output_lanes(from, p->output_plane, bias, residual, pixels, j, (int)(c - j));
+    }
+}
+
+static void input_tiles_of_four(const plan *p, const work *s, const ed_item *x, int64_t first, int64_t count)
+{
+    const int64_t c = p->in;
+    float *to = s->inputs;
+    ed_tile_at at = ed_tile_number(&p->g, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g, &at), to += c) {
+        const ed_item *pixels[36];
+        int64_t offset[36], j = 0;
+        ed_tile_pixels(&p->g, &at, c, 6, 1, offset);
+        for (int k = 0; k < 36; k++) pixels[k] = offset[k] < 0 ? (const ed_item *)s->outside : x + offset[k];
+        for (; j + ED_LANES <= c; j += ED_LANES) ed_four_input_lanes(pixels, j, to, p->input_plane, ED_LANES);
+        if (j < c) ed_four_input_lanes(pixels, j, to, p->input_plane, (int)(c - j));
+    }
+}
+
 /* ---------------------------------------------------------------- both convolutions */
+
+static void transform_inputs(const plan *p, const work *s, const ed_item *x, int64_t first, int64_t count)
+{
+    if (p->g.side == 4)
+        input_tiles_of_four(p, s, x, first, count);
+    else
+        ed_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in, p->input_plane);
+}
+
+static void transform_outputs(const plan *p, const work *s, int64_t first, int64_t count, const float *b,
+                              const ed_item *r, ed_item *y)
+{
+    if (p->g.side == 4)
+        output_tiles_of_four(p, s, first, count, b, r, y);
+    else
+        output_tiles(p, s, first, count, b, r, y);
+}
 
 /* `kernels` are all panels, or NULL where they are made of w here. */
 static void convolve(const plan *p, const work *s, kernel_function make, const ed_item *x, const float *w,
@@ -269,21 +365,29 @@ static void convolve(const plan *p, const work *s, kernel_function make, const e
     }
     for (int64_t first = 0; first < p->g.tiles; first += p->block) {
         int64_t count = ED_MIN(p->block, p->g.tiles - first), rows = ed_whole(count, 2);
-        ed_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in, p->input_plane);
-        for (int q = 0; q < ED_PLANES; q++)
+        transform_inputs(p, s, x, first, count);
+        for (int q = 0; q < p->planes; q++)
             memset(s->inputs + q * p->input_plane + count * p->in, 0, (size_t)((rows - count) * p->in) * sizeof(float));
         if (kernels)
             products(p, s, kernels, rows);
         else
             products_of_panels(p, s, make, w, rows);
-        output_tiles(p, s, first, count, b, r, y);
+        transform_outputs(p, s, first, count, b, r, y);
     }
+}
+
+/* Tiles of 4x4 where little of them is outside of the image. */
+static bool describe(const ed_graph *graph, const ed_node *node, ed_value x, ed_value w, ed_winograd *g)
+{
+    bool suits = ed_winograd_describe(graph, node, x, w, 4, g) && g->h >= 8 && g->w >= 8 && g->tiles >= 16;
+    if (suits && 16 * g->high * g->wide * 8 <= g->h * g->w * 9) return true;
+    return ed_winograd_suits(graph, node, x, w, g);
 }
 
 static bool forward_plan(const ed_graph *graph, const ed_node *node, plan *p)
 {
     ed_winograd g;
-    if (!ed_winograd_suits(graph, node, node->in[0], node->in[1], &g)) return false;
+    if (!describe(graph, node, node->in[0], node->in[1], &g)) return false;
     *p = make_plan(&g, g.c, g.o);
     return true;
 }
@@ -305,7 +409,8 @@ static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts
 static const ed_packing *packing(const ed_graph *graph, const ed_node *node)
 {
     plan p;
-    return forward_plan(graph, node, &p) ? &panels : NULL;
+    if (!forward_plan(graph, node, &p)) return ED_CPU(conv2d_strided).packing(graph, node);
+    return p.g.side == 4 ? &panels_of_four : &panels_of_two;
 }
 
 /* Leave of the plan the output channels that the call's part has, in blocks as before; the first of them. */
@@ -327,8 +432,8 @@ static encdiff_status run(const ed_call *call)
     if (p.out == 0) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
     const float *kernels = call->packed ? (const float *)call->packed + first / ED_PRODUCT_COLUMNS * p.panel : NULL;
-    convolve(&p, &s, forward_panel, IN(0), IN_F32(1) + first * 9 * p.in, kernels, IN_F32(2) ? IN_F32(2) + first : NULL,
-             IN(3) ? IN(3) + first : NULL, OUT(0) + first);
+    convolve(&p, &s, forward_function(&p), IN(0), IN_F32(1) + first * 9 * p.in, kernels,
+             IN_F32(2) ? IN_F32(2) + first : NULL, IN(3) ? IN(3) + first : NULL, OUT(0) + first);
     return ENCDIFF_OK;
 }
 
@@ -337,7 +442,7 @@ static void release(ed_env *env, void *state) { ED_CPU(conv2d_strided).release(e
 static bool backward_plan(const ed_graph *graph, const ed_node *node, plan *p)
 {
     ed_winograd g;
-    if (!ed_winograd_suits(graph, node, node->out[0], node->in[1], &g)) return false;
+    if (!describe(graph, node, node->out[0], node->in[1], &g)) return false;
     *p = make_plan(&g, g.o, g.c);
     return true;
 }
@@ -347,7 +452,7 @@ static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_
 {
     plan p;
     if (!backward_plan(graph, node, &p))
-        return ed_other_prepare(&ed_onednn_conv2d_grad_input, env, graph, node, scratch, state);
+        return ed_other_prepare(&ED_OTHER_CONV2D_GRAD_INPUT, env, graph, node, scratch, state);
     *scratch = work_size(&p);
     return ENCDIFF_OK;
 }
@@ -356,13 +461,13 @@ static encdiff_status prepare_grad(ed_env *env, const ed_graph *graph, const ed_
 static encdiff_status run_grad(const ed_call *call)
 {
     plan p;
-    if (!backward_plan(call->graph, call->node, &p)) return ed_other_run(&ed_onednn_conv2d_grad_input, call);
+    if (!backward_plan(call->graph, call->node, &p)) return ed_other_run(&ED_OTHER_CONV2D_GRAD_INPUT, call);
     work s = cut(&p, call->scratch);
-    convolve(&p, &s, backward_panel, IN(0), IN_F32(1), NULL, NULL, NULL, OUT(0));
+    convolve(&p, &s, backward_function(&p), IN(0), IN_F32(1), NULL, NULL, NULL, OUT(0));
     return ENCDIFF_OK;
 }
 
-static void release_grad(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d_grad_input, env, state); }
+static void release_grad(ed_env *env, void *state) { ed_other_release(&ED_OTHER_CONV2D_GRAD_INPUT, env, state); }
 
 const ed_kernel ED_CPU(conv2d) = {.prepare = prepare,
                                   .run = run,

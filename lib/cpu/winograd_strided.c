@@ -261,7 +261,7 @@ static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node 
 {
     plan p;
     size_t count[5];
-    if (!make_plan(graph, node, &p)) return ed_other_prepare(&ed_onednn_conv2d, env, graph, node, scratch, state);
+    if (!make_plan(graph, node, &p)) return ed_other_prepare(&ED_OTHER_CONV2D, env, graph, node, scratch, state);
     *scratch = sizes(&p, count);
     return ENCDIFF_OK;
 }
@@ -270,14 +270,14 @@ static size_t part_scratch(const ed_graph *graph, const ed_node *node, int parts
 {
     plan p;
     size_t count[5];
-    return make_plan(graph, node, &p) ? sizes(&p, count) : ed_onednn_conv2d.part_scratch(graph, node, parts);
+    return make_plan(graph, node, &p) ? sizes(&p, count) : ED_OTHER_CONV2D.part_scratch(graph, node, parts);
 }
 
 /* x w b? r? -> y; a part is some of the output channels */
 static encdiff_status run(const ed_call *call)
 {
     plan p;
-    if (!make_plan(call->graph, call->node, &p)) return ed_other_run(&ed_onednn_conv2d, call);
+    if (!make_plan(call->graph, call->node, &p)) return ed_other_run(&ED_OTHER_CONV2D, call);
     ed_range part = ed_call_range(call, p.o, ED_PRODUCT_COLUMNS);
     if (part.first == part.last) return ENCDIFF_OK;
     work s = cut(&p, call->scratch);
@@ -296,10 +296,19 @@ static encdiff_status run(const ed_call *call)
     return ENCDIFF_OK;
 }
 
-static void release(ed_env *env, void *state) { ed_other_release(&ed_onednn_conv2d, env, state); }
+/* Of what goes on to others: they are few tiles, whose time is in reading the weights. */
+static const ed_packing *packing(const ed_graph *graph, const ed_node *node)
+{
+    plan p;
+    if (make_plan(graph, node, &p) || !ED_OTHER_CONV2D.packing) return NULL;
+    return ED_OTHER_CONV2D.packing(graph, node);
+}
+
+static void release(ed_env *env, void *state) { ed_other_release(&ED_OTHER_CONV2D, env, state); }
 
 const ed_kernel ED_CPU(conv2d_strided) = {.prepare = prepare,
                                           .run = run,
                                           .release = release,
                                           .parts = ED_CONV_PARTS,
-                                          .part_scratch = ED_CONV_PARTS ? part_scratch : NULL};
+                                          .part_scratch = ED_CONV_PARTS ? part_scratch : NULL,
+                                          .packing = packing};
