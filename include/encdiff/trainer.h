@@ -7,6 +7,7 @@
 
 #include <encdiff/context.h>
 #include <encdiff/dataset.h>
+#include <encdiff/metrics.h>
 #include <encdiff/model.h>
 
 #ifdef __cplusplus
@@ -121,6 +122,35 @@ ENCDIFF_API encdiff_status encdiff_trainer_evaluate(encdiff_trainer *trainer, co
  */
 ENCDIFF_API encdiff_status encdiff_trainer_run(encdiff_trainer *trainer, int64_t steps, encdiff_train_progress progress,
                                                void *user);
+
+typedef struct encdiff_evaluation_options {
+    size_t struct_size;
+    encdiff_dataset *dataset; /* what is scored; NULL: what the trainer learns from */
+    const encdiff_metrics_options
+        *metrics;     /* NULL: defaults; metrics NULL: the configuration's data.evaluate_metrics */
+    const char *best; /* "factor_vae.eval,mse": scores whose best checkpoint is kept; NULL: data.keep_best */
+    int64_t interval; /* steps; 0: data.evaluate_every */
+} encdiff_evaluation_options;
+
+/* Set every option to its default; struct_size is sizeof(encdiff_evaluation_options) as the caller compiled it. */
+ENCDIFF_API void encdiff_evaluation_options_init(encdiff_evaluation_options *options, size_t struct_size);
+
+/**
+ * Score the model while encdiff_trainer_run() trains it: every so many steps and after the last.
+ *
+ * options  copied, with the texts in it; NULL: no longer
+ *
+ * The scores go to encdiff-scores.csv (step, score, value) and encdiff-scores.jsonl in the trainer's folder, and the
+ * checkpoint that is best so far by a score of `best` to best-SCORE.safetensors: the least mse, lpips or fid, the
+ * largest of any other. Training is not changed by it, and one that is resumed goes on with the best so far.
+ *
+ * Returns ENCDIFF_OK; ENCDIFF_ERROR_STATE for a trainer without a folder, or without any dataset;
+ * ENCDIFF_ERROR_UNSUPPORTED in the autoencoder stage; ENCDIFF_ERROR_NOT_FOUND for an unknown metric or score;
+ * ENCDIFF_ERROR_ARGUMENT for an interval below 1. encdiff_trainer_run() may then return what
+ * encdiff_metrics_from_model() does.
+ */
+ENCDIFF_API encdiff_status encdiff_trainer_set_evaluation(encdiff_trainer *trainer,
+                                                          const encdiff_evaluation_options *options);
 
 /* The report of the last step, or of the state that was resumed. Returns ENCDIFF_OK. */
 ENCDIFF_API encdiff_status encdiff_trainer_get_report(const encdiff_trainer *trainer, encdiff_train_report *report);

@@ -3,6 +3,7 @@
  *
  *   handles.h   what the handles are, and the checks that all functions share
  *   scoring.h   evaluations: metrics.c metrics_model.c metric_table.c scores.c
+ *   evaluation.h  scores while training: evaluation.c
  *   context.c model.c networks.c dataset.c image.c plot.c trainer.c sampler.c bench.c
  *   version.c
  *

@@ -1,14 +1,14 @@
 /* Training. */
 #include <math.h>
 
-#include "api/handles.h"
-#include "train/trainer.h"
+#include "api/evaluation.h"
 
 struct encdiff_trainer {
     encdiff_model *model;
     ed_trainer *trainer;
-    float *images, *noise; /* the caller's, converted */
-    size_t capacity;       /* images that these have room for */
+    ed_evaluation *evaluation; /* or NULL */
+    float *images, *noise;     /* the caller's, converted */
+    size_t capacity;           /* images that these have room for */
 };
 
 void encdiff_trainer_options_init(encdiff_trainer_options *options, size_t struct_size)
@@ -101,6 +101,7 @@ void encdiff_trainer_free(encdiff_trainer *t)
     if (!t) return;
     encdiff_model *m = t->model;
     if (t->trainer) m->weights->trained = false;
+    ed_evaluation_free(&m->context->env, t->evaluation);
     ed_trainer_free(t->trainer);
     ed_free(&m->context->env, t->images);
     ed_free(&m->context->env, t->noise);
@@ -229,12 +230,52 @@ static int forward_report(const ed_train_report *report, void *user)
     return f->progress(&filled, f->user);
 }
 
+/* ---------------------------------------------------------------- runs */
+
+void encdiff_evaluation_options_init(encdiff_evaluation_options *options, size_t struct_size)
+{
+    ed_api_init_options(options, struct_size);
+}
+
+static encdiff_status set_evaluation(encdiff_trainer *t, const encdiff_evaluation_options *options)
+{
+    encdiff_evaluation_options o;
+    encdiff_context *context = t->model->context;
+    ed_trainer_options *inner = &t->trainer->options;
+    ed_evaluation *made = NULL;
+    ED_TRY(ed_api_read_options(context, "encdiff_trainer_set_evaluation", &o, sizeof o, options));
+    ED_REQUIRE(context, !o.dataset || o.dataset->context == context);
+    if (inner->stage != ED_STAGE_ENCDIFF)
+        return ed_fail(&context->env, ENCDIFF_ERROR_UNSUPPORTED, "the autoencoder stage has no codes to score");
+    if (!inner->output || (!o.dataset && !t->trainer->dataset))
+        return ed_fail(&context->env, ENCDIFF_ERROR_STATE, "the trainer has no %s",
+                       inner->output ? "dataset" : "folder for scores");
+    if (options) ED_TRY(ed_evaluation_create(t->model, t->trainer, &o, &made));
+    ed_evaluation_free(&context->env, t->evaluation);
+    t->evaluation = made;
+    inner->evaluate = made ? ed_evaluation_run : NULL;
+    inner->evaluate_user = made;
+    inner->evaluate_every = made ? ed_evaluation_interval(made) : 0;
+    return ENCDIFF_OK;
+}
+
+encdiff_status encdiff_trainer_set_evaluation(encdiff_trainer *t, const encdiff_evaluation_options *options)
+{
+    return t ? set_evaluation(t, options) : ENCDIFF_ERROR_ARGUMENT;
+}
+
+static encdiff_status run(encdiff_trainer *t, int64_t steps, encdiff_train_progress progress, void *user)
+{
+    forward f = {progress, user};
+    if (t->evaluation) ED_TRY(ed_evaluation_begin(t->evaluation));
+    return ed_trainer_run(t->trainer, steps, progress ? forward_report : NULL, &f);
+}
+
 encdiff_status encdiff_trainer_run(encdiff_trainer *t, int64_t steps, encdiff_train_progress progress, void *user)
 {
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(t->model->context, steps >= 0);
-    forward f = {progress, user};
-    return ed_api_done(t->model->context, ed_trainer_run(t->trainer, steps, progress ? forward_report : NULL, &f));
+    return ed_api_done(t->model->context, run(t, steps, progress, user));
 }
 
 encdiff_status encdiff_trainer_set_learning_rate(encdiff_trainer *t, double learning_rate)

@@ -145,6 +145,16 @@ static encdiff_status write_checkpoint(ed_trainer *t, const char *path, ed_weigh
     return ed_safetensors_write(env, path, list->items, list->count, pairs, count);
 }
 
+encdiff_status ed_trainer_save_as(ed_trainer *t, const char *path)
+{
+    ed_weight_list list = {0};
+    ed_text text[5] = {{0}};
+    encdiff_status status = write_checkpoint(t, path, &list, text);
+    for (int i = 0; i < 5; i++) ed_text_free(t->env, &text[i]);
+    ed_weight_list_free(t->env, &list);
+    return status;
+}
+
 encdiff_status ed_trainer_save(ed_trainer *t, const char *folder)
 {
     ed_env *env = t->env;
@@ -152,11 +162,7 @@ encdiff_status ed_trainer_save(ed_trainer *t, const char *folder)
     ED_TRY(ed_make_directories(env, folder));
     char *path = checkpoint_path(env, folder, stage, t->step);
     if (!path) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ed_weight_list list = {0};
-    ed_text text[5] = {{0}};
-    encdiff_status status = write_checkpoint(t, path, &list, text);
-    for (int i = 0; i < 5; i++) ed_text_free(env, &text[i]);
-    ed_weight_list_free(env, &list);
+    encdiff_status status = ed_trainer_save_as(t, path);
     ed_free(env, path);
     if (status == ENCDIFF_OK) remove_old(env, folder, stage);
     return status;

@@ -18,8 +18,7 @@ struct ed_train_log {
 
 const char *ed_stage_name(ed_stage stage) { return stage == ED_STAGE_AUTOENCODER ? "autoencoder" : "encdiff"; }
 
-/* The step of a row: {"step": 12, ... or 12,... ; -1 for the header. */
-static int64_t row_step(const char *line)
+int64_t ed_log_row_step(const char *line)
 {
     static const char prefix[] = "{\"step\":";
     if (strncmp(line, prefix, sizeof prefix - 1) == 0) line += sizeof prefix - 1;
@@ -44,7 +43,7 @@ static encdiff_status trim(ed_env *env, const char *path, int64_t step, bool *em
         char *end = strchr(line, '\n');
         if (!end) break; /* a row that a crash cut short */
         next = end + 1;
-        if (row_step(line) <= step) status = ed_text_add_bytes(env, &kept, line, (size_t)(next - line));
+        if (ed_log_row_step(line) <= step) status = ed_text_add_bytes(env, &kept, line, (size_t)(next - line));
     }
     if (status == ENCDIFF_OK) status = ed_write_file(env, path, kept.data ? kept.data : "", kept.length);
     *empty = kept.length == 0;

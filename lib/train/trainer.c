@@ -458,6 +458,7 @@ encdiff_status ed_trainer_run(ed_trainer *t, int64_t steps, ed_train_progress pr
             ED_TRY(ed_train_log_add(t->env, t->log, &t->report));
         if (o->output && o->picture_every > 0 && (t->step % o->picture_every == 0 || last))
             ED_TRY(ed_trainer_pictures(t, o->output));
+        if (o->evaluate && (t->step % o->evaluate_every == 0 || last)) ED_TRY(o->evaluate(o->evaluate_user));
         if (o->output && o->checkpoint_every > 0 && (t->step % o->checkpoint_every == 0 || last))
             ED_TRY(ed_trainer_save(t, o->output));
         if (progress && progress(&t->report, user))

@@ -19,6 +19,9 @@ typedef struct ed_trainer_options {
     bool cache_latents;
     const char *output;                                 /* folder, or NULL */
     int64_t log_every, checkpoint_every, picture_every; /* steps; 0: never */
+    int64_t evaluate_every;                             /* steps between calls of: */
+    encdiff_status (*evaluate)(void *user);             /* or NULL; before the checkpoint of the step */
+    void *evaluate_user;
 } ed_trainer_options;
 
 typedef struct ed_train_report {
@@ -93,6 +96,8 @@ double ed_trainer_learning_rate(const ed_trainer *trainer); /* of the next step,
 
 /* checkpoint.c: `folder`/checkpoint-<step>.safetensors; the two newest are kept. */
 encdiff_status ed_trainer_save(ed_trainer *trainer, const char *folder);
+/* The same as a file of its own, which is no part of that order. */
+encdiff_status ed_trainer_save_as(ed_trainer *trainer, const char *path);
 /* A file, or a folder whose newest whole checkpoint is taken. On failure nothing has changed. */
 encdiff_status ed_trainer_resume(ed_trainer *trainer, const char *path);
 
@@ -109,6 +114,23 @@ const char *ed_stage_name(ed_stage stage); /* "autoencoder", "encdiff" */
 encdiff_status ed_train_log_open(ed_env *env, const char *folder, ed_stage stage, int64_t step, ed_train_log **out);
 encdiff_status ed_train_log_add(ed_env *env, ed_train_log *log, const ed_train_report *report);
 void ed_train_log_close(ed_env *env, ed_train_log *log);
+
+/* The step of a log's row, {"step":12,... or 12,...; -1 for a header. */
+int64_t ed_log_row_step(const char *row);
+
+/* score_log.c: <stage>-scores.csv and <stage>-scores.jsonl */
+typedef struct ed_score {
+    const char *name;
+    double value;
+} ed_score;
+encdiff_status ed_score_log_clear(ed_env *env, const char *folder, ed_stage stage);
+/* Adds an evaluation; rows of this and of later steps go first. */
+encdiff_status ed_score_log_add(ed_env *env, const char *folder, ed_stage stage, int64_t step, const ed_score *scores,
+                                size_t count);
+/* The best value of a score before step `below`, NaN where there is none. */
+encdiff_status ed_score_log_best(ed_env *env, const char *folder, ed_stage stage, int64_t below, const char *name,
+                                 bool least, double *best);
+encdiff_status ed_score_log_has(ed_env *env, const char *folder, ed_stage stage, int64_t step, bool *has);
 
 /* pictures.c: reconstruction, swap and sample grids of the first images of the dataset. */
 encdiff_status ed_trainer_pictures(ed_trainer *trainer, const char *folder);

@@ -214,6 +214,12 @@ AT(train_report, reserved, 52);
 AT(train_report, names, 56);
 AT(train_report, values, 64);
 SIZE(train_report, 72);
+AT(evaluation_options, struct_size, 0);
+AT(evaluation_options, dataset, 8);
+AT(evaluation_options, metrics, 16);
+AT(evaluation_options, best, 24);
+AT(evaluation_options, interval, 32);
+SIZE(evaluation_options, 40);
 
 #endif
 

@@ -4,7 +4,7 @@ import json
 import os
 
 import program
-from program import Case, read, shared_model
+from program import TINY, Case, read, shared_model
 
 import numpy as np
 
@@ -65,6 +65,36 @@ class Evaluate(Case):
         self.fails(1, *more, '--fid', 'w.pth', '--metrics', 'mse', '--reconstructions', 2, '--sampler-steps', 1,
                    says=['fid', 'w.pth'])
         self.fails(1, *more, '--fid', 'w.pth', '--settings', '{"mig": }', says='JSON')
+
+
+class WhileTraining(Case):
+    def test_training_scores_and_keeps_the_best(self):
+        _, data = shared_model()
+        more = ['--data', data, '--out', 'run', *TINY, '--evaluate-every', 2, '--evaluate-metrics', 'mig,mse', '--best',
+                'mig,mse', '--evaluate-count', 50]
+        told = json.loads(self.ok('train', 'shapes3d-quick', *more, '--steps', 5, '--json', '-'))
+        rows = [line.split(',') for line in read(self.path('run/encdiff-scores.csv')).decode().splitlines()]
+        self.assertEqual(rows[0], ['step', 'score', 'value'])
+        self.assertEqual([int(step) for step, name, _ in rows[1:] if name == 'mig'], [2, 4, 5])
+        for name, best in (('mig', max), ('mse', min)):
+            value, step = best(((float(value), int(step)) for step, score, value in rows[1:] if score == name))
+            self.assertAlmostEqual(told['best'][name]['value'], value, places=6)
+            self.assertEqual(told['best'][name]['step'], step)
+            info = json.loads(self.ok('info', f'run/best-{name}.safetensors', '--json', '-'))
+            self.assertEqual(info['steps'], step)
+        lines = [json.loads(line) for line in read(self.path('run/encdiff-scores.jsonl')).decode().splitlines()]
+        self.assertEqual([line['step'] for line in lines], [2, 4, 5])
+        config = json.loads(read(self.path('run/config.json')))['data']
+        self.assertEqual((config['evaluate_every'], config['keep_best']), (2, 'mig,mse'))
+        text = self.ok('train', 'shapes3d-quick', *more, '--steps', 6, '--resume')
+        self.assertIn('run/best-mig.safetensors', text)
+        self.assertEqual(json.loads(read(self.path('run/encdiff-scores.jsonl')).decode().splitlines()[-1])['step'], 6)
+
+    def test_what_cannot_be_scored_is_told_before_training(self):
+        _, data = shared_model()
+        more = ['train', 'shapes3d-quick', '--data', data, '--out', 'run', *TINY, '--steps', 2]
+        self.fails(2, *more, '--evaluate-metrics', 'mig', says='--evaluate-every')
+        self.fails(2, *more, '--evaluate-every', 2, '--evaluate-metrics', 'magic', says='"magic"')
 
 
 if __name__ == '__main__':

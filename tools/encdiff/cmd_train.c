@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "evaluation.h"
 #include "training.h"
 
 /* ---------------------------------------------------------------- presets */
@@ -105,8 +106,9 @@ enum { STAGE_BOTH, STAGE_AUTOENCODER, STAGE_ENCDIFF };
 
 typedef struct train_args {
     const char *config, *data, *out, *autoencoder, *lpips;
+    const char *metrics, *best, *score_data, *score_settings;
     int32_t stage;
-    int64_t steps, count;
+    int64_t steps, count, evaluate_every, score_count;
     bool resume, overwrite, resize;
     cli_texts set;
 } train_args;
@@ -159,12 +161,51 @@ static void report_stage(cli *c, const stage_result *r)
     json_close(&c->json, '}');
 }
 
+/* A text in the quotes of JSON, kept until the end. */
+static const char *quoted(cli *c, const char *value)
+{
+    text t = {0};
+    json_quote(&t, value);
+    const char *copy = cli_format(c, "%s", t.data);
+    text_free(&t);
+    return copy;
+}
+
+/* --set, and the options that are keys of the configuration, too. */
+static cli_texts overrides(cli *c, const train_args *a)
+{
+    cli_texts all = {cli_alloc(c, (size_t)a->set.count + 3, sizeof *all.items), a->set.count};
+    for (int32_t i = 0; i < a->set.count; i++) all.items[i] = a->set.items[i];
+    if (a->evaluate_every)
+        all.items[all.count++] = cli_format(c, "data.evaluate_every=%lld", (long long)a->evaluate_every);
+    if (a->metrics) all.items[all.count++] = cli_format(c, "data.evaluate_metrics=%s", quoted(c, a->metrics));
+    if (a->best) all.items[all.count++] = cli_format(c, "data.keep_best=%s", quoted(c, a->best));
+    return all;
+}
+
+/* What is scored while training: a random part of what is named, or of what is learnt from. */
+static void choose_scored(cli *c, const train_args *a, training *t)
+{
+    bool wanted = json_as_number(json_member(t->config, "data.evaluate_every"), 0) > 0;
+    int32_t side = (int32_t)json_as_number(json_member(t->config, "image.resolution"), 0);
+    if (!wanted && (a->metrics || a->best || a->score_data || a->score_settings))
+        cli_usage(c, "scores while training need --evaluate-every N");
+    if (!wanted || !t->encdiff_stage) return;
+    evaluation_check_names(c, a->metrics);
+    encdiff_dataset *from = a->score_data ? cli_open_dataset(c, a->score_data, a->resize ? side : 0) : t->dataset;
+    int64_t size = cli_dataset_info(c, from).size;
+    t->scored = a->score_count < size ? cli_subset(c, from, a->score_count, true, t->seed) : from;
+    t->score_settings = a->score_settings;
+    t->score_seed = t->seed;
+}
+
 static void run_train(cli *c, void *arguments)
 {
     train_args *a = arguments;
     stage_result results[2];
+    cli_texts set = overrides(c, a);
     if (a->resume && a->overwrite) cli_usage(c, "--resume and --overwrite exclude each other");
-    const char *config = training_config(c, a->config, &a->set, a->steps);
+    const char *config = training_config(c, a->config, &set, a->steps);
     training t = {.config = config,
                   .out = a->out,
                   .autoencoder = a->autoencoder,
@@ -178,11 +219,13 @@ static void run_train(cli *c, void *arguments)
         cli_fail(c, "the autoencoder stage has nothing to train: autoencoder.kind has no parameters");
     if (a->stage == STAGE_AUTOENCODER && a->autoencoder) cli_usage(c, "--autoencoder is for the encdiff stage");
     t.dataset = open_data(c, a, config);
+    choose_scored(c, a, &t);
     check_folder(c, &t, a->overwrite);
     training_run(c, &t, results);
     json_open(&c->json, "stages", '[');
     for (int i = 0; i < 2; i++) report_stage(c, &results[i]);
     json_close(&c->json, ']');
+    training_report_best(c, &t);
     const char *path = cli_format(c, "%s/model.safetensors", a->out);
     json_string(&c->json, "model", path);
     json_raw(&c->json, "config", config);
@@ -211,6 +254,18 @@ static const cli_option train_options[] = {
     {"resize", 0, CLI_FLAG, NULL, NULL, offsetof(train_args, resize), 0, 0, false,
      "resize the images to the configuration's resolution (Pillow's bicubic)"},
     {"count", 'n', CLI_INT, "N", NULL, offsetof(train_args, count), 1, 1e12, false, "learn from the first N images"},
+    {"evaluate-every", 0, CLI_INT, "N", NULL, offsetof(train_args, evaluate_every), 1, 1e9, false,
+     "score the model every N steps of the encdiff stage and after the last (default: the configuration's)"},
+    {"evaluate-metrics", 0, CLI_TEXT, "NAME,...", NULL, offsetof(train_args, metrics), 0, 0, false,
+     "which metrics (default: all that labels allow; `evaluate --help` lists them)"},
+    {"evaluate-data", 0, CLI_TEXT, "SOURCE", NULL, offsetof(train_args, score_data), 0, 0, false,
+     "labelled images that are scored (default: those that are learnt from)"},
+    {"evaluate-count", 0, CLI_INT, "N", "15000", offsetof(train_args, score_count), 1, 1e12, false,
+     "how many of them, drawn by the seed"},
+    {"evaluate-settings", 0, CLI_TEXT, "JSON", NULL, offsetof(train_args, score_settings), 0, 0, false,
+     "of single metrics, as in `evaluate`"},
+    {"best", 0, CLI_TEXT, "SCORE,...", NULL, offsetof(train_args, best), 0, 0, false,
+     "keep DIR/best-SCORE.safetensors, the checkpoint that is best by each score: factor_vae.eval,mse"},
 };
 
 const cli_command cmd_train = {
@@ -218,7 +273,8 @@ const cli_command cmd_train = {
     .summary = "train a model: the autoencoder, then encoder and U-Net",
     .details =
         "DIR/model.safetensors is written at the end of each stage; autoencoder.csv and encdiff.csv hold the loss\n"
-        "curves; checkpoints, of which the two newest are kept, let --resume go on after a crash or Ctrl-C.\n"
+        "curves, encdiff-scores.csv what --evaluate-every found. Checkpoints, of which the two newest are kept, let\n"
+        "--resume go on after a crash or Ctrl-C.\n"
         "Without --seed the configuration's data.seed is used.",
     .example = "encdiff train shapes3d-tiny --data shapes3d.h5 --out run --set train_encdiff.batch_size=32",
     .arguments = {{"CONFIG", false, false, offsetof(train_args, config), "a preset's name or a JSON file"}},

@@ -97,6 +97,21 @@ static encdiff_trainer *create_trainer(cli *c, const training *t, encdiff_model 
     return trainer;
 }
 
+/* Scores while training, where the configuration asks for them. */
+static void set_evaluation(cli *c, const training *t, encdiff_trainer *trainer)
+{
+    encdiff_metrics_options metrics;
+    encdiff_evaluation_options options;
+    if (!(json_as_number(json_member(t->config, "data.evaluate_every"), 0) > 0)) return;
+    encdiff_metrics_options_init(&metrics, sizeof metrics);
+    metrics.settings = t->score_settings;
+    metrics.seed = t->score_seed;
+    encdiff_evaluation_options_init(&options, sizeof options);
+    options.dataset = t->scored;
+    options.metrics = &metrics;
+    cli_check(c, encdiff_trainer_set_evaluation(trainer, &options));
+}
+
 /* True: the trainer goes on from a checkpoint. */
 static bool resume(cli *c, const training *t, encdiff_trainer *trainer, const char *name)
 {
@@ -153,6 +168,7 @@ static stage_result run_stage(cli *c, const training *t, encdiff_model *model, e
     double start = progress_now();
     size_t mark = c->owned_count;
     encdiff_trainer *trainer = create_trainer(c, t, model, stage); /* which makes the folder where all is well */
+    if (!first) set_evaluation(c, t, trainer);
     write_config(c, t);
     int64_t total = (int64_t)json_as_number(json_member(t->config, cli_format(c, "%s.steps", group)), 0);
     resume(c, t, trainer, name);
@@ -175,6 +191,54 @@ static stage_result run_stage(cli *c, const training *t, encdiff_model *model, e
     result.seconds = progress_now() - start;
     cli_release_to(c, mark); /* the trainer: the next stage's must be the only one that holds the model */
     return result;
+}
+
+/* ---------------------------------------------------------------- the best by a score */
+
+/* The value of a score after a step; NaN where the log has none. */
+static double logged_score(const char *csv, int64_t step, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *line = csv; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+        char *end;
+        if (strtoll(line, &end, 10) == step && *end == ',' && strncmp(end + 1, name, length) == 0 &&
+            end[1 + length] == ',')
+            return strtod(end + 2 + length, NULL);
+    }
+    return NAN;
+}
+
+static void report_best(cli *c, const training *t, const char *csv, const char *name)
+{
+    const char *path = cli_format(c, "%s/best-%s.safetensors", t->out, name);
+    size_t mark = c->owned_count;
+    if (!file_exists(path)) return;
+    int64_t step = cli_model_info(c, cli_load_model(c, path)).steps;
+    double value = logged_score(csv, step, name);
+    cli_release_to(c, mark);
+    cli_print(c, "best         %s %.4g after %lld steps: %s/best-%s.safetensors\n", name, value, (long long)step,
+              t->out, name);
+    json_open(&c->json, name, '{');
+    json_integer(&c->json, "step", step);
+    json_number(&c->json, "value", value);
+    json_close(&c->json, '}');
+}
+
+void training_report_best(cli *c, const training *t)
+{
+    char list[1024];
+    json_as_text(json_member(t->config, "data.keep_best"), list, sizeof list);
+    if (!t->encdiff_stage || !*list) return;
+    char *csv = text_read_file(cli_format(c, "%s/encdiff-scores.csv", t->out), NULL);
+    json_open(&c->json, "best", '{');
+    for (char *name = list; *name;) {
+        char *end = name + strcspn(name, ","), *next = end + (*end == ',');
+        *end = 0;
+        report_best(c, t, csv, name);
+        name = next;
+    }
+    json_close(&c->json, '}');
+    free(csv);
 }
 
 /* ---------------------------------------------------------------- the autoencoder that is there */

@@ -13,6 +13,9 @@ typedef struct training {
     uint64_t seed;
     bool autoencoder_stage, encdiff_stage;
     bool resume;
+    encdiff_dataset *scored;    /* evaluated every data.evaluate_every steps; NULL: what is learnt from */
+    const char *score_settings; /* of its metrics, JSON; or NULL */
+    uint64_t score_seed;
 } training;
 
 typedef struct stage_result {
@@ -31,6 +34,8 @@ int64_t training_checkpoint(const char *folder, const char *stage);
 void training_remove_checkpoints(cli *c, const char *folder, const char *stage);
 /* Makes the folder and those above it. */
 void training_make_folder(cli *c, const char *path);
+/* The scores by which the configuration keeps the best checkpoint: step and value of each, as far as there is one. */
+void training_report_best(cli *c, const training *t);
 /* Seed from --seed, or else the configuration's data.seed. */
 uint64_t training_seed(const cli *c, const char *config);
 
