@@ -93,12 +93,29 @@ static void last_strip(const strip *s, const float *x, ed_range rows) { tiles(s,
 
 /* ---------------------------------------------------------------- kernel */
 
+/* Cache that a block of rows of x and y may take: rows of y are then written while all of them is in the cache, though
+ * every panel writes two lines of each. */
+#define BLOCK_BYTES ((int64_t)512 << 10)
+
 static bool suits(const layer *l, const ed_call *call) { return call->packed || l->rows >= FEWEST_ROWS; }
+
+static int64_t block_of(const layer *l)
+{
+    int64_t most = BLOCK_BYTES / ((l->in + l->out) * (int64_t)sizeof(float));
+    return ED_MAX(most / ED_PRODUCT_ROWS, 8) * ED_PRODUCT_ROWS;
+}
+
+/* Panels to pack on the way: one at a time where there is one block of rows, else all. */
+static int64_t scratch_panels(const layer *l)
+{
+    return l->rows <= block_of(l) ? 1 : ed_whole(l->out, ED_PRODUCT_COLUMNS) / ED_PRODUCT_COLUMNS;
+}
 
 static encdiff_status prepare(ed_env *env, const ed_graph *graph, const ed_node *node, size_t *scratch, void **state)
 {
     (void)env, (void)state;
-    *scratch = (size_t)ed_panel_floats(layer_of(graph, node).in) * sizeof(float);
+    layer l = layer_of(graph, node);
+    *scratch = l.rows < FEWEST_ROWS ? 0 : (size_t)(scratch_panels(&l) * ed_panel_floats(l.in)) * sizeof(float);
     return ENCDIFF_OK;
 }
 
@@ -113,6 +130,22 @@ static void shares(const ed_call *call, const layer *l, ed_range *rows, ed_range
         *outputs = ed_call_range(call, l->out, ED_PRODUCT_COLUMNS);
 }
 
+/* Outputs j .. of a block of rows. */
+static void multiply(const ed_call *call, const layer *l, const float *panel, int64_t j, int64_t left, ed_range rows)
+{
+    const float *x = call->in[0], *b = call->in[2], *r = call->in[3];
+    strip s = {.l = l,
+               .panel = panel,
+               .b = b ? b + j : NULL,
+               .r = r ? r + j : NULL,
+               .y = (float *)call->out[0] + j,
+               .lanes = {(int)ED_MIN(left, ED_LANES), (int)ED_MIN(ED_MAX(left - ED_LANES, 0), ED_LANES)}};
+    if (left >= ED_PRODUCT_COLUMNS)
+        whole_strip(&s, x, rows);
+    else
+        last_strip(&s, x, rows);
+}
+
 /* x w b? r? -> y */
 static encdiff_status run(const ed_call *call)
 {
@@ -120,22 +153,16 @@ static encdiff_status run(const ed_call *call)
     if (!suits(&l, call)) return ed_onednn_linear.run(call);
     ed_range rows, outputs;
     shares(call, &l, &rows, &outputs);
-    if (rows.first == rows.last) return ENCDIFF_OK;
-    const float *x = call->in[0], *w = call->in[1], *b = call->in[2], *r = call->in[3];
-    for (int64_t j = outputs.first; j < outputs.last; j += ED_PRODUCT_COLUMNS) {
-        int64_t left = ED_MIN(outputs.last - j, ED_PRODUCT_COLUMNS),
-                at = j / ED_PRODUCT_COLUMNS * ed_panel_floats(l.in);
-        if (!call->packed) ed_panel_make(w + j * l.in, l.in, left, l.in, call->scratch);
-        strip s = {.l = &l,
-                   .panel = call->packed ? (const float *)call->packed + at : call->scratch,
-                   .b = b ? b + j : NULL,
-                   .r = r ? r + j : NULL,
-                   .y = (float *)call->out[0] + j,
-                   .lanes = {(int)ED_MIN(left, ED_LANES), (int)ED_MAX(left - ED_LANES, 0)}};
-        if (left == ED_PRODUCT_COLUMNS)
-            whole_strip(&s, x, rows);
-        else
-            last_strip(&s, x, rows);
+    const float *w = call->in[1], *kept = call->packed;
+    int64_t block = block_of(&l), size = ed_panel_floats(l.in), step = scratch_panels(&l) > 1 ? size : 0;
+    for (int64_t i = rows.first; i < rows.last; i += block) {
+        ed_range some = {i, ED_MIN(i + block, rows.last)};
+        for (int64_t j = outputs.first; j < outputs.last; j += ED_PRODUCT_COLUMNS) {
+            int64_t left = outputs.last - j, number = j / ED_PRODUCT_COLUMNS;
+            float *made = (float *)call->scratch + (number - outputs.first / ED_PRODUCT_COLUMNS) * step;
+            if (!kept && i == rows.first) ed_panel_make(w + j * l.in, l.in, left, l.in, made);
+            multiply(call, &l, kept ? kept + number * size : made, j, left, some);
+        }
     }
     return ENCDIFF_OK;
 }
