@@ -21,9 +21,10 @@ class Evaluate(Case):
 
     def test_a_folder_of_scores_heat_maps_and_a_page(self):
         text = self.ok('evaluate', self.model, '--data', self.data, *FEW, '--metrics', 'dci,mig', '--settings',
-                       '{"dci": {"stages": 3}}', '--out', 'e/v')
+                       '{"dci": {"stages": 3}}', '--out', 'e/v', '--pictures', 2, '--sampler-steps', 2)
         made = sorted(os.listdir(self.path('e/v')))
-        for name in ('scores.json', 'report.html', 'dci-importance.png', 'mutual-information.png'):
+        for name in ('scores.json', 'report.html', 'dci-importance.png', 'mutual-information.png',
+                     'reconstruction.png', 'swap.png', 'traversal.png', 'attention.png', 'scatter.png'):
             self.assertIn(name, made)
             self.assertIn('e/v/' + name, text)
         with open(self.path('e/v/scores.json'), encoding='utf-8') as file:
@@ -35,6 +36,8 @@ class Evaluate(Case):
                 self.assertIn(f'>{number:.2f}</td>', page)
         for word in ('floor hue', 'stages 3', 'bins 20', 'Time', 'prefers-color-scheme'):
             self.assertIn(word, page)
+        self.assertEqual(page.count('src="data:image/png;base64,'), 5)
+        self.assertIn('<svg', page)  # the loss beside the model
         self.assertNotRegex(page, r'(src|href)="(?!data:)')
         self.assertNotIn('<script', page)
 

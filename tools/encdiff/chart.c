@@ -5,12 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDTH 640.0
-#define HEIGHT 280.0
-#define LEFT 56.0
-#define RIGHT 16.0
-#define TOP 14.0
-#define BOTTOM 34.0
 #define MOST_POINTS 600 /* more are not seen */
 #define SMOOTHING 0.94  /* memory of the running mean */
 
@@ -58,15 +52,24 @@ static void read_curve(const char *csv, curve *out)
 
 /* ---------------------------------------------------------------- the axes */
 
-static double x_of(const curve *c, double step)
+double chart_x(double first, double last, double step)
 {
-    double first = c->step[0], last = c->step[c->count - 1];
-    return LEFT + (WIDTH - LEFT - RIGHT) * (step - first) / fmax(last - first, 1e-9);
+    return CHART_LEFT + (CHART_WIDTH - CHART_LEFT - CHART_RIGHT) * (step - first) / fmax(last - first, 1e-9);
 }
+
+void chart_level(text *svg, double y, double value)
+{
+    text_add(svg, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", CHART_LEFT,
+             CHART_WIDTH - CHART_RIGHT, y, y);
+    text_add(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", CHART_LEFT - 6, y + 4, value);
+}
+
+static double x_of(const curve *c, double step) { return chart_x(c->step[0], c->step[c->count - 1], step); }
 
 static double y_of(const curve *c, double loss)
 {
-    return TOP + (HEIGHT - TOP - BOTTOM) * (log(c->high) - log(loss)) / (log(c->high) - log(c->low));
+    return CHART_TOP +
+           (CHART_HEIGHT - CHART_TOP - CHART_BOTTOM) * (log(c->high) - log(loss)) / (log(c->high) - log(c->low));
 }
 
 static void find_ends(curve *c)
@@ -87,10 +90,7 @@ static void add_loss_ticks(text *svg, const curve *c)
         for (int i = 0; i < 3; i++) {
             double value = steps[i] * pow(10, power);
             if (value < c->low || value > c->high) continue;
-            double y = y_of(c, value);
-            text_add(svg, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH - RIGHT,
-                     y, y);
-            text_add(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", LEFT - 6, y + 4, value);
+            chart_level(svg, y_of(c, value), value);
         }
 }
 
@@ -101,13 +101,14 @@ static double tick_distance(double span)
     return power * (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10);
 }
 
-static void add_step_ticks(text *svg, const curve *c)
+void chart_step_ticks(text *svg, double first, double last)
 {
-    double first = c->step[0], last = c->step[c->count - 1], distance = tick_distance(last - first);
+    double distance = tick_distance(last - first);
     for (double step = ceil(first / distance) * distance; step <= last; step += distance)
-        text_add(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%.0f</text>\n", x_of(c, step),
-                 HEIGHT - BOTTOM + 16, step);
-    text_add(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">step</text>\n", WIDTH - RIGHT, HEIGHT - 4);
+        text_add(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%.0f</text>\n", chart_x(first, last, step),
+                 CHART_HEIGHT - CHART_BOTTOM + 16, step);
+    text_add(svg, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">step</text>\n", CHART_WIDTH - CHART_RIGHT,
+             CHART_HEIGHT - 4);
 }
 
 /* ---------------------------------------------------------------- the lines */
@@ -132,10 +133,10 @@ bool chart_loss(text *svg, const char *csv)
     bool enough = c.count >= 2;
     if (enough) {
         find_ends(&c);
-        text_add(svg, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"loss by training step\">\n", WIDTH,
-                 HEIGHT);
+        text_add(svg, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"loss by training step\">\n",
+                 CHART_WIDTH, CHART_HEIGHT);
         add_loss_ticks(svg, &c);
-        add_step_ticks(svg, &c);
+        chart_step_ticks(svg, c.step[0], c.step[c.count - 1]);
         add_line(svg, &c, "raw", 0);
         add_line(svg, &c, "smooth", SMOOTHING);
         text_add(svg, "</svg>\n");

@@ -11,6 +11,7 @@
  *   pictures.h    samplers, grids, and the pictures made of them
  *   concepts.h    codes of images, and what the concepts are about
  *   plots.h       attention, tokens as points, heat maps, denoising
+ *   gallery.h     the pictures of a model, on a page
  *   training.h    the two stages
  *   report.h      self-contained pages
  *   cmd_*.c       one command, or one family, a file

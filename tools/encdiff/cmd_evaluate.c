@@ -1,8 +1,9 @@
 /* encdiff evaluate: how disentangled a model's codes are, and how good what it samples. */
-#include <stdio.h>
+#include <string.h>
 
 #include "cli.h"
 #include "evaluation.h"
+#include "gallery.h"
 #include "inputs.h"
 #include "plots.h"
 #include "report.h"
@@ -10,7 +11,7 @@
 
 typedef struct evaluate_args {
     const char *model, *data, *report, *out;
-    int64_t count, reconstructions, sampler_steps;
+    int64_t count, reconstructions, sampler_steps, pictures;
     bool resize, raw_weights, vector_tokens;
     metric_args metrics;
     weight_args weights;
@@ -25,6 +26,8 @@ typedef struct evaluation {
     encdiff_dataset_info data;
     const char **factor_names;
     encdiff_scores *scores;
+    gallery gallery; /* folder NULL: no pictures were drawn */
+    double seconds;
 } evaluation;
 
 static const char *in_folder(const evaluation *e, const char *name)
@@ -66,6 +69,45 @@ static void add_matrices(const evaluation *e, report *r)
 
 /* ---------------------------------------------------------------- the page */
 
+/* Large numbers above everything, of scores that are there. */
+static void add_figures(const evaluation *e, report *r)
+{
+    static const struct {
+        const char *score, *name, *settings, *unit;
+    } figures[] = {
+        {"factor_vae.eval", "FactorVAE score", "1 is perfect", ""},
+        {"dci.disentanglement", "DCI disentanglement", "boosted trees; 1 is perfect", ""},
+        {"mig", "mutual information gap", "1 is perfect", ""},
+        {"psnr", "reconstruction PSNR", "sampled from the concepts", " dB"},
+        {"fid", "FID of reconstructions", "0 is perfect", ""},
+    };
+    double value;
+    char time[32], number[32];
+    report_figures_begin(r);
+    for (size_t i = 0; i < CLI_COUNT(figures); i++)
+        if (encdiff_scores_find(e->scores, figures[i].score, &value) == ENCDIFF_OK)
+            report_figure(r, cli_format(e->c, "%.3g%s", value, figures[i].unit), figures[i].name, figures[i].settings);
+    report_figure(r, text_duration(e->seconds, time), "for the evaluation",
+                  cli_format(e->c, "%s images encoded", text_thousands(e->data.size, number)));
+    report_figures_end(r);
+}
+
+/* Logs beside the model, as `train` leaves them. */
+static void add_training(const evaluation *e, report *r)
+{
+    const char *model = e->args->model, *slash = strrchr(model, '/');
+    const char *folder = slash ? cli_format(e->c, "%.*s", (int)(slash - model + 1), model) : "";
+    encdiff_model_info info = cli_model_info(e->c, e->model);
+    char number[32];
+    report_section(r, "Training");
+    report_paragraph(r, "%s steps of encoder and U-Net.", text_thousands(info.steps, number));
+    report_curve(r, cli_format(e->c, "%sautoencoder.csv", folder),
+                 "Autoencoder: the loss of each logged step, and its running mean (logarithmic axis).");
+    report_curve(r, cli_format(e->c, "%sencdiff.csv", folder),
+                 "Encoder and U-Net: the loss of each logged step, and its running mean (logarithmic axis).");
+    report_score_curves(r, cli_format(e->c, "%sencdiff-scores.csv", folder), "Scores while training.");
+}
+
 static void write_report(const evaluation *e, const char *path)
 {
     report r;
@@ -74,6 +116,7 @@ static void write_report(const evaluation *e, const char *path)
     report_begin(
         &r, e->c, "Evaluation",
         cli_format(e->c, "%s on %s images of %s", a->model, text_thousands(e->data.size, number), e->data.name));
+    add_figures(e, &r);
     report_section(&r, "Scores");
     report_paragraph(&r,
                      "Learnt from %lld and tested on %lld samples or votes of %lld images, drawn from seed %llu; "
@@ -82,6 +125,9 @@ static void write_report(const evaluation *e, const char *path)
                      (unsigned long long)e->c->common.seed, (long long)a->metrics.bins, a->metrics.prune);
     report_scores(&r, e->scores);
     add_matrices(e, &r);
+    gallery pictures = e->gallery;
+    if (pictures.folder) gallery_add(&pictures, &r);
+    add_training(e, &r);
     report_section(&r, "Time");
     report_timing(&r, e->scores);
     report_section(&r, "Model");
@@ -120,10 +166,22 @@ static void score(evaluation *e)
     evaluation_print(e->c, e->scores);
 }
 
+static void draw_gallery(evaluation *e)
+{
+    e->gallery = (gallery){.c = e->c,
+                           .model = e->model,
+                           .dataset = e->dataset,
+                           .folder = e->args->out,
+                           .images = (int32_t)e->args->pictures,
+                           .sampling = {.steps = e->args->sampler_steps}};
+    gallery_draw(&e->gallery);
+}
+
 static void run_evaluate(cli *c, void *arguments)
 {
     evaluate_args *a = arguments;
     evaluation e = {.c = c, .args = a};
+    double start = progress_now();
     evaluation_check_names(c, a->metrics.metrics);
     if (a->weights.lpips_heads && !a->weights.lpips) cli_usage(c, "--lpips-heads goes with --lpips");
     cli_check_output(c, a->report);
@@ -138,8 +196,11 @@ static void run_evaluate(cli *c, void *arguments)
         training_make_folder(c, a->out);
         write_scores(&e);
         draw_matrices(&e);
+        if (a->pictures) draw_gallery(&e);
+        e.seconds = progress_now() - start;
         write_report(&e, in_folder(&e, "report.html"));
     }
+    e.seconds = progress_now() - start;
     if (a->report) write_report(&e, a->report);
 }
 
@@ -147,9 +208,11 @@ static const cli_option evaluate_options[] = {
     {"data", 'd', CLI_TEXT, "SOURCE", NULL, offsetof(evaluate_args, data), 0, 0, true,
      "a dataset with labels, with a range [begin:end] or not"},
     {"out", 'o', CLI_TEXT, "DIR", NULL, offsetof(evaluate_args, out), 0, 0, false,
-     "folder of scores.json, heat maps and report.html; made where absent"},
+     "folder of scores.json, heat maps, pictures and report.html; made where absent"},
+    {"pictures", 0, CLI_INT, "N", "6", offsetof(evaluate_args, pictures), 0, 64, false,
+     "rows of the pictures in it: reconstructions, swaps, traversal, attention, tokens; 0: none"},
     {"report", 0, CLI_TEXT, "FILE", NULL, offsetof(evaluate_args, report), 0, 0, false,
-     "the page alone, .html, with all but pictures in it"},
+     "the page, .html, in another place, or alone without pictures"},
     {"count", 'n', CLI_INT, "N", NULL, offsetof(evaluate_args, count), 1, 1e9, false,
      "encode a random subset of N images (default: all)"},
     METRIC_OPTIONS(evaluate_args, metrics),
@@ -158,7 +221,7 @@ static const cli_option evaluate_options[] = {
     {"reconstructions", 0, CLI_INT, "N", NULL, offsetof(evaluate_args, reconstructions), 1, 1e9, false,
      "images sampled back for mse, psnr, ssim, lpips, fid (default: 64 where one of them is named, else none)"},
     {"sampler-steps", 0, CLI_INT, "N", NULL, offsetof(evaluate_args, sampler_steps), 1, 1e6, false,
-     "calls of the U-Net for each of them, by deterministic DDIM (default: 50)"},
+     "calls of the U-Net for a sampled image, by deterministic DDIM (default: 50)"},
     WEIGHT_OPTIONS(evaluate_args, weights),
     {"resize", 0, CLI_FLAG, NULL, NULL, offsetof(evaluate_args, resize), 0, 0, false,
      "resize the images to the model's resolution (Pillow's bicubic)"},

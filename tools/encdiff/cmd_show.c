@@ -47,6 +47,7 @@ static void run_attention(cli *c, void *arguments)
     const float *noise = sampling_noise(c, model, &a->sampling, images.n);
     encdiff_sampler *sampler = sampling_create(c, model, &a->sampling);
     float *maps = attention_maps(c, model, sampler, &images, noise, &sampled);
+    if (!maps) cli_fail(c, "%s: %s", a->model, encdiff_context_error(c->context));
     plot_attention(c, &images, &sampled, maps, info.tokens, !a->plain, a->output, a->scale);
     int64_t shape[] = {images.n, info.tokens, info.height, info.width};
     if (a->npy) array_save(c, a->npy, ENCDIFF_TYPE_F32, maps, 4, shape);

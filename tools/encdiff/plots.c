@@ -55,8 +55,10 @@ float *attention_maps(cli *c, encdiff_model *model, encdiff_sampler *sampler, co
     float *maps = cli_alloc(c, n * tokens, pixels * sizeof *maps);
     *sampled = images_new(c, images->n, images->height, images->width);
     cli_check(c, encdiff_model_encode(model, images, NULL, codes));
-    cli_check(c, encdiff_sampler_attention(sampler, images->n, codes, noise, info.height, info.width, maps, sampled,
-                                           progress_step, &c->progress));
+    encdiff_status status = encdiff_sampler_attention(sampler, images->n, codes, noise, info.height, info.width, maps,
+                                                      sampled, progress_step, &c->progress);
+    if (status == ENCDIFF_ERROR_UNSUPPORTED) return NULL;
+    cli_check(c, status);
     return maps;
 }
 

@@ -8,7 +8,7 @@
 /* Where the tokens of images act, maps[n][tokens][height][width]: `over` the greyed image, or alone. */
 void plot_attention(cli *c, const encdiff_image_view *images, const encdiff_image_view *sampled, const float *maps,
                     int32_t tokens, bool over, const char *path, int64_t scale);
-/* Encodes and samples images while it gathers the maps; sampled is made. */
+/* Encodes and samples images while it gathers the maps; sampled is made. NULL for a model without cross attention. */
 float *attention_maps(cli *c, encdiff_model *model, encdiff_sampler *sampler, const encdiff_image_view *images,
                       const float *noise, encdiff_image_view *sampled);
 

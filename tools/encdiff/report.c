@@ -18,14 +18,20 @@ static const char style[] =
     "font:16px/1.5 system-ui,sans-serif}\n"
     "h1{font-size:1.6rem;line-height:1.2;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}\n"
     "p{margin:.5rem 0}.soft,figcaption{color:var(--soft);font-size:.9rem}\n"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem;margin:1rem 0}\n"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.75rem;margin:1rem 0}\n"
     ".figures div{background:var(--panel);border-radius:.5rem;padding:.75rem}.figures "
     "b{display:block;font-size:1.6rem}\n"
-    "figure{margin:1rem 0}figure>div{overflow-x:auto;border-radius:.5rem}.picture{background:#fff}\n"
+    "figure{margin:1rem "
+    "0}figure>div{overflow-x:auto;border-radius:.5rem}.picture{background:#fff;width:fit-content;max-width:100%}\n"
     "img{display:block;max-width:100%;height:auto}\n"
     "svg{display:block;width:100%;height:auto;background:var(--panel);border-radius:.5rem}\n"
     "svg text{fill:var(--soft);font:12px system-ui,sans-serif}svg .grid{stroke:var(--line)}\n"
     "svg .raw{stroke:var(--accent);opacity:.35;fill:none}svg .smooth{stroke:var(--accent);stroke-width:2;fill:none}\n"
+    ".curve{stroke-width:2;fill:none}.legend span{display:inline-block;margin-right:1rem;font-size:.9rem}\n"
+    ".legend i{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin-right:.3rem}\n"
+    ".s0{stroke:#3b82f6;background:#3b82f6}.s1{stroke:#e8590c;background:#e8590c}.s2{stroke:#2f9e44;background:#2f9e44}"
+    ".s3{stroke:#ae3ec9;background:#ae3ec9}.s4{stroke:#c2950c;background:#c2950c}.s5{stroke:#0c9aa8;background:#0c9aa8}"
+    ".s6{stroke:#e03131;background:#e03131}.s7{stroke:#868e96;background:#868e96}\n"
     ".table{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
     "th,td{text-align:left;padding:.25rem 1.25rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}\n"
     "th{color:var(--soft);font-weight:600}\n"
@@ -33,7 +39,12 @@ static const char style[] =
     "text-align:right;border-radius:.2rem}\n"
     "pre{overflow-x:auto;background:var(--panel);border-radius:.5rem;padding:.75rem;font-size:.8rem}\n"
     "summary{cursor:pointer}\n"
-    "@media(max-width:40rem){img{max-width:none}svg text{font-size:20px}}\n"; /* phones scroll wide grids sideways */
+    ".scores td:nth-child(2){white-space:nowrap}.scores "
+    "td:nth-child(3){min-width:14rem;font-size:.85rem;color:var(--soft)}\n"
+    "@media(max-width:40rem){img{max-width:none}th,td{padding-right:.75rem}svg text{font-size:20px}}\n"; /* phones
+                                                                                                            scroll wide
+                                                                                                            grids
+                                                                                                            sideways */
 
 void report_begin(report *r, cli *c, const char *title, const char *subtitle)
 {
@@ -158,17 +169,26 @@ void report_picture(report *r, const char *path, const char *caption)
     add_caption(r, caption);
 }
 
-void report_curve(report *r, const char *path, const char *caption)
+static bool add_chart(report *r, const char *path, bool (*draw)(text *svg, const char *csv), const char *caption)
 {
     char *csv = text_read_file(path, NULL);
     text svg = {0};
-    if (csv && chart_loss(&svg, csv)) {
+    bool drawn = csv && draw(&svg, csv);
+    if (drawn) {
         text_add(&r->html, "<figure>");
         text_add_bytes(&r->html, svg.data, svg.length);
         add_caption(r, caption);
     }
     text_free(&svg);
     free(csv);
+    return drawn;
+}
+
+bool report_curve(report *r, const char *path, const char *caption) { return add_chart(r, path, chart_loss, caption); }
+
+bool report_score_curves(report *r, const char *path, const char *caption)
+{
+    return add_chart(r, path, chart_scores, caption);
 }
 
 void report_fold(report *r, const char *summary, const char *content)
@@ -212,6 +232,7 @@ void report_scores(report *r, const encdiff_scores *scores)
 {
     static const char *const headings[] = {"score", "value", "settings"};
     const char *json = encdiff_scores_json(scores), *before = "";
+    text_add(&r->html, "<div class=\"scores\">");
     report_table_begin(r, headings, 3);
     for (int32_t i = 0; i < encdiff_scores_count(scores); i++) {
         const char *name = encdiff_scores_name(scores, i);
@@ -225,6 +246,7 @@ void report_scores(report *r, const encdiff_scores *scores)
         before = metric;
     }
     report_table_end(r);
+    text_add(&r->html, "</div>");
     report_fold(r, "Everything, with settings", json);
 }
 

@@ -29,7 +29,9 @@ void report_matrix(report *r, const double *values, int32_t rows, int32_t column
 /* A PNG file. */
 void report_picture(report *r, const char *path, const char *caption);
 /* The loss column of a training log in CSV, on a logarithmic axis. A file without two rows is left out. */
-void report_curve(report *r, const char *path, const char *caption);
+bool report_curve(report *r, const char *path, const char *caption);
+/* The same of a log of scores. Both return whether there was something to draw. */
+bool report_score_curves(report *r, const char *path, const char *caption);
 /* Text behind a line that unfolds it. */
 void report_fold(report *r, const char *summary, const char *content);
 
