@@ -17,7 +17,8 @@
 
 typedef struct h5_set {
     ed_dataset base;
-    hid_t file, images, space; /* negative when not open */
+    hid_t file, images, space, properties; /* negative when not open */
+    ed_h5_shape shape;
     bool scattered;
     int64_t run; /* images that share chunks */
 } h5_set;
@@ -99,8 +100,7 @@ static encdiff_status open_images(ed_env *env, const char *path, const ed_datase
 {
     char name[256];
     ed_h5_shape s;
-    if ((set->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT)) < 0)
-        return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened");
+    if ((set->file = ed_h5_open_file(path)) < 0) return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened");
     if (!find_images(set->file, name))
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no images u8 [n][height][width][3] are in it", path);
     hid_t access = H5Pcreate(H5P_DATASET_ACCESS), first = ed_h5_open_inside(set->file, name, H5P_DEFAULT);
@@ -115,6 +115,9 @@ static encdiff_status open_images(ed_env *env, const char *path, const ed_datase
     if (status != ENCDIFF_OK) return status;
     if ((set->space = H5Dget_space(set->images)) < 0)
         return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its images cannot be opened");
+    if ((set->properties = H5Dget_create_plist(set->images)) < 0)
+        return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its properties cannot be read");
+    set->shape = s;
     set->base.size = (int64_t)s.dim[0];
     set->base.height = (int)s.dim[1];
     set->base.width = (int)s.dim[2];
@@ -132,6 +135,7 @@ static encdiff_status read_labels(ed_env *env, const char *path, h5_set *set, hi
     encdiff_status status = properties < 0
                                 ? ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its labels' properties cannot be read")
                                 : ed_h5_check_storage(env, path, properties);
+    if (status == ENCDIFF_OK) status = ed_h5_check_sums(env, path, dataset, properties, &s, 0, s.dim[0]);
     if (properties >= 0) H5Pclose(properties);
     if (status != ENCDIFF_OK) return status;
     hsize_t factors = s.rank == 2 ? s.dim[1] : 1;
@@ -162,6 +166,7 @@ static void h5_close(ed_env *env, ed_dataset *dataset)
     ed_h5_guard g;
     (void)env;
     ed_h5_enter(&g);
+    if (set->properties >= 0) H5Pclose(set->properties);
     if (set->space >= 0) H5Sclose(set->space);
     if (set->images >= 0) H5Dclose(set->images);
     if (set->file >= 0) H5Fclose(set->file);
@@ -187,6 +192,7 @@ static int compare_places(const void *a, const void *b)
 static encdiff_status read_run(ed_env *env, const h5_set *set, int64_t index, int64_t n, uint8_t *out)
 {
     const ed_dataset *base = &set->base;
+    ED_TRY(ed_h5_check_sums(env, base->name, set->images, set->properties, &set->shape, (hsize_t)index, (hsize_t)n));
     hsize_t start[4] = {(hsize_t)index, 0, 0, 0};
     hsize_t count[4] = {(hsize_t)n, (hsize_t)base->height, (hsize_t)base->width, 3};
     hid_t memory = H5Screate_simple(4, count, NULL);
@@ -241,7 +247,7 @@ encdiff_status ed_h5_open(ed_env *env, const char *path, const ed_dataset_option
     *out = NULL;
     ED_TRY(ed_dataset_create(env, sizeof(h5_set), &h5_class, slash ? slash + 1 : path, "h5", &base));
     h5_set *set = (h5_set *)base;
-    set->file = set->images = set->space = -1;
+    set->file = set->images = set->space = set->properties = -1;
     ed_h5_guard g;
     ed_h5_enter(&g);
     encdiff_status status = open_images(env, path, options, set);

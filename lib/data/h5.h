@@ -1,5 +1,5 @@
 /*
- * What the files about HDF5 share. HDF5 appears in h5_file.c, h5.c and h5_write.c alone.
+ * What the files about HDF5 share. HDF5 appears in the files h5*.c alone.
  *
  * The library that Debian ships is not thread-safe, so every use of it here, by whatever context, is behind one
  * process-wide lock: the only state of this library that is shared between contexts. The host's error printing is
@@ -26,6 +26,9 @@ void ed_h5_leave(const ed_h5_guard *guard);
 /* Record "path: what: HDF5's innermost reason". */
 encdiff_status ed_h5_fail(ed_env *env, encdiff_status kind, const char *path, const char *what);
 
+/* For reading alone (h5_driver.c); negative after a failure. */
+hid_t ed_h5_open_file(const char *path);
+
 #define ED_H5_MAX_RANK 5
 
 /* What a dataset in the file is. */
@@ -44,6 +47,12 @@ bool ed_h5_is_inside(hid_t file, const char *name);
 hid_t ed_h5_open_inside(hid_t file, const char *name, hid_t access); /* negative when absent */
 /* Refuses external files, virtual datasets and filters that this HDF5 lacks. */
 encdiff_status ed_h5_check_storage(ed_env *env, const char *path, hid_t properties);
+/*
+ * Where chunks have Fletcher's checksums: those of `rows` rows from `first` on are long enough to have one. HDF5 1.10
+ * sums what lies before a shorter chunk.
+ */
+encdiff_status ed_h5_check_sums(ed_env *env, const char *path, hid_t dataset, hid_t properties,
+                                const ed_h5_shape *shape, hsize_t first, hsize_t rows);
 /* An unwritten dataset can claim any size; what is stored bounds what can be there (deflate shrinks 1032 times). */
 encdiff_status ed_h5_check_amount(ed_env *env, const char *path, hid_t dataset, const ed_h5_shape *shape);
 

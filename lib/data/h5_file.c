@@ -84,6 +84,45 @@ encdiff_status ed_h5_check_storage(ed_env *env, const char *path, hid_t properti
     return ENCDIFF_OK;
 }
 
+static bool is_summed(hid_t properties)
+{
+    unsigned flags;
+    size_t values = 0;
+    return H5Pget_filter_by_id2(properties, H5Z_FILTER_FLETCHER32, &flags, &values, NULL, 0, NULL, NULL) >= 0;
+}
+
+/* Every chunk from row `first` on has room for its checksum; a chunk that was never written has no bytes at all. */
+static encdiff_status check_sums(ed_env *env, const char *path, hid_t dataset, const ed_h5_shape *s,
+                                 const hsize_t *chunk, hsize_t first, hsize_t rows)
+{
+    hsize_t at[ED_H5_MAX_RANK] = {first / chunk[0] * chunk[0]};
+    for (int i = 0; at[0] < first + rows;) {
+        hsize_t bytes = 0;
+        herr_t found = H5Dget_chunk_storage_size(dataset, at, &bytes);
+        if (found >= 0 && bytes > 0 && bytes < 4)
+            return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: a chunk is too short for its checksum", path);
+        for (i = s->rank - 1; (at[i] += chunk[i]) >= s->dim[i] && i > 0; i--) at[i] = 0;
+    }
+    H5Eclear2(H5E_DEFAULT);
+    return ENCDIFF_OK;
+}
+
+encdiff_status ed_h5_check_sums(ed_env *env, const char *path, hid_t dataset, hid_t properties, const ed_h5_shape *s,
+                                hsize_t first, hsize_t rows)
+{
+    hsize_t chunk[ED_H5_MAX_RANK];
+    if (H5Pget_layout(properties) != H5D_CHUNKED || !is_summed(properties)) return ENCDIFF_OK;
+    int last = H5Pget_nfilters(properties) - 1;
+    unsigned flags, configuration;
+    size_t values = 0;
+    if (H5Pget_filter2(properties, (unsigned)last, &flags, &values, NULL, 0, NULL, &configuration) !=
+        H5Z_FILTER_FLETCHER32)
+        return ed_fail(env, ENCDIFF_ERROR_UNSUPPORTED, "%s: its checksums are not of what is stored", path);
+    if (H5Pget_chunk(properties, ED_H5_MAX_RANK, chunk) != s->rank)
+        return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its chunks cannot be read");
+    return check_sums(env, path, dataset, s, chunk, first, rows);
+}
+
 encdiff_status ed_h5_check_amount(ed_env *env, const char *path, hid_t dataset, const ed_h5_shape *s)
 {
     size_t bytes = s->size;
@@ -107,6 +146,7 @@ static encdiff_status read_dataset(ed_env *env, const char *path, hid_t dataset,
     hid_t properties = H5Dget_create_plist(dataset);
     encdiff_status status = properties < 0 ? ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "its properties")
                                            : ed_h5_check_storage(env, path, properties);
+    if (status == ENCDIFF_OK) status = ed_h5_check_sums(env, path, dataset, properties, &s, 0, s.dim[0]);
     if (properties >= 0) H5Pclose(properties);
     if (status != ENCDIFF_OK) return status;
     out->rank = s.rank;
@@ -127,7 +167,7 @@ encdiff_status ed_h5_read_bytes(ed_env *env, const char *path, const char *name,
     ed_h5_guard g;
     *out = (ed_mat){0};
     ed_h5_enter(&g);
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t file = ed_h5_open_file(path);
     hid_t dataset = file >= 0 ? ed_h5_open_inside(file, name, H5P_DEFAULT) : -1;
     encdiff_status status = file < 0      ? ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened")
                             : dataset < 0 ? ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no variable \"%s\"", path, name)

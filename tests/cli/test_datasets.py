@@ -3,8 +3,6 @@
 import importlib
 import json
 import os
-import resource
-import subprocess
 
 import program
 from program import Case
@@ -350,47 +348,6 @@ class Databases(DataCase):
                 file.write(bad)
             done = program.encdiff('data', 'convert', 'd.lmdb?format=lmdb', '-o', 'x.npz', cwd=self.folder)
             self.assertIn(done.returncode, (0, 1))
-
-
-class Memory(DataCase):
-    """Files of ten times the address space that the program may use, of which most was never written to the disk."""
-    LIMIT = 400 << 20
-    IMAGES = 10 * LIMIT // (64 * 64 * 3) + 1000
-
-    def under_limit(self, *arguments):
-        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (self.LIMIT, self.LIMIT))  # noqa: E731
-        done = subprocess.run([program.EXECUTABLE, *map(str, arguments), '--threads', '1'], cwd=self.folder, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=limit, timeout=300, check=False)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
-    def check(self, name):
-        self.assertGreater(os.path.getsize(self.path(name)), 10 * self.LIMIT)
-        self.under_limit('data', 'convert', name, '-n', 500, '--shuffle', 1, '-o', 'some.npz')
-        self.under_limit('data', 'convert', f'{name}[{self.IMAGES - 3}:]', '-o', 'last.npz')
-        with np.load(self.path('last.npz')) as file:
-            np.testing.assert_array_equal(file['images'], self.last)
-
-    def setUp(self):
-        with open(program.EXECUTABLE, 'rb') as file:
-            if b'__asan_init' in file.read():
-                self.skipTest('AddressSanitizer reserves more addresses than the limit; the plain build runs this')
-        super().setUp()
-        self.last = np.stack([photo(i, 64, 64) for i in range(3)])
-
-    def test_an_array(self):
-        array = np.lib.format.open_memmap(self.path('a.npy'), 'w+', np.uint8, (self.IMAGES, 64, 64, 3))
-        array[-3:] = self.last
-        del array
-        self.check('a.npy')
-
-    def test_hdf5(self):
-        with h5py.File(self.path('a.h5'), 'w') as file:
-            properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            space = h5py.h5s.create_simple((self.IMAGES, 64, 64, 3))
-            h5py.Dataset(h5py.h5d.create(file.id, b'images', h5py.h5t.STD_U8LE, space, properties))[-3:] = self.last
-        self.check('a.h5')
 
 
 if __name__ == '__main__':

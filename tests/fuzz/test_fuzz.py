@@ -71,6 +71,15 @@ class Fuzz(unittest.TestCase):
                 file.create_dataset('labels', data=LABELS.astype(float))
         return self.path(name)
 
+    def test_h5(self):
+        self.damage('dataset', self.hdf5('plain.h5'))
+
+    def test_h5_compressed(self):
+        self.damage('dataset', self.hdf5('packed.h5', chunks=(4, 8, 8, 3), compression='gzip', shuffle=True))
+
+    def test_h5_scattered(self):
+        self.damage('dataset', self.hdf5('scattered.h5', chunks=(24, 2, 2, 1), compression='gzip', fletcher32=True))
+
     # ---------------------------------------------------------------- NumPy
 
     def test_npy(self):
