@@ -76,6 +76,39 @@ ENCDIFF_API encdiff_status encdiff_model_load(encdiff_context *context, const ch
 ENCDIFF_API encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *data, size_t size,
                                                      encdiff_model **model);
 
+/* What a checkpoint of the published code had: the bits of *found. */
+enum {
+    ENCDIFF_FOUND_UNET = 1,
+    ENCDIFF_FOUND_ENCODER = 2,
+    ENCDIFF_FOUND_AUTOENCODER = 4,
+    ENCDIFF_FOUND_DISCRIMINATOR = 8,
+    ENCDIFF_FOUND_AVERAGES = 16 /* moving averages of the U-Net */
+};
+
+/**
+ * A model from a checkpoint of the published PyTorch code.
+ *
+ * path    what torch.save() or Lightning wrote (.ckpt, .pth), or the same tensors as .safetensors: of both stages, or
+ * of the autoencoder's alone, whose names have no "first_stage_model." before them. Nothing in it is run. config  as
+ * for encdiff_model_create(): checkpoints hold no configuration found   out, may be NULL: ENCDIFF_FOUND_* of the
+ * networks that were there. Others have initial values. model   out, to be freed with encdiff_model_free()
+ *
+ * Returns ENCDIFF_OK; ENCDIFF_ERROR_CONFIG; ENCDIFF_ERROR_NOT_FOUND; ENCDIFF_ERROR_IO; ENCDIFF_ERROR_FORMAT for a
+ * malformed file, a missing tensor or one that is not as the configuration needs it; ENCDIFF_ERROR_UNSUPPORTED for
+ * Python objects that are no tensors; ENCDIFF_ERROR_NUMERIC for NaN parameters.
+ */
+ENCDIFF_API encdiff_status encdiff_model_import(encdiff_context *context, const char *path, const char *config,
+                                                int32_t *found, encdiff_model **model);
+
+/**
+ * Write a model for the published PyTorch code, as .safetensors: load_state_dict(load_file(path), strict=False) takes
+ * every tensor. Averages of the U-Net have its names for them; an average of the encoder, which it has none for, is
+ * left out with a warning in the log.
+ *
+ * Returns ENCDIFF_OK; ENCDIFF_ERROR_IO.
+ */
+ENCDIFF_API encdiff_status encdiff_model_export(encdiff_model *model, const char *path);
+
 /**
  * Save the model: parameters under their published names, moving averages, configuration. The file is replaced only
  * when all is written.

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "api/handles.h"
+#include "model/published.h"
 
 /* ---------------------------------------------------------------- configuration */
 
@@ -143,6 +144,40 @@ encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *d
     ed_safetensors *file;
     ED_TRY(ed_safetensors_open_memory(&context->env, "the model in memory", data, size, &file));
     return load(context, file, "the model in memory", true, model);
+}
+
+_Static_assert(ENCDIFF_FOUND_UNET == 1 << ED_SET_UNET && ENCDIFF_FOUND_ENCODER == 1 << ED_SET_ENCODER &&
+                   ENCDIFF_FOUND_AUTOENCODER == 1 << ED_SET_FIRST_STAGE &&
+                   ENCDIFF_FOUND_DISCRIMINATOR == 1 << ED_SET_DISCRIMINATOR,
+               "the bits of the public enumeration");
+
+encdiff_status encdiff_model_import(encdiff_context *context, const char *path, const char *config, int32_t *found,
+                                    encdiff_model **model)
+{
+    if (!context) return ENCDIFF_ERROR_ARGUMENT;
+    ED_REQUIRE(context, path && config && model);
+    *model = NULL;
+    ed_config resolved;
+    int bits;
+    ED_TRY(ed_config_resolve(&context->env, config, NULL, 0, &resolved));
+    ed_weights *weights = new_weights(context);
+    if (!weights) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    encdiff_status status = ed_published_import(&context->env, path, &resolved, &weights->networks, &bits);
+    if (status != ENCDIFF_OK) {
+        release_weights(weights);
+        return status;
+    }
+    int32_t sets = bits & ~ED_FOUND_AVERAGES;
+    if (found) *found = sets | (bits & ED_FOUND_AVERAGES ? ENCDIFF_FOUND_AVERAGES : 0);
+    return make_model(context, weights, model);
+}
+
+encdiff_status encdiff_model_export(encdiff_model *model, const char *path)
+{
+    if (!model) return ENCDIFF_ERROR_ARGUMENT;
+    ED_REQUIRE(model->context, path);
+    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT));
+    return ed_published_export(&model->context->env, ed_model_networks(model), path);
 }
 
 encdiff_status encdiff_model_save(encdiff_model *model, const char *path)

@@ -104,7 +104,7 @@ static encdiff_status load(ed_extractor *x, const char *path, const char *more)
         if (x->kind == ED_EXTRACT_LPIPS)
             status = ed_lpips_load(env, &file, path, more ? &heads : NULL, &x->params);
         else
-            status = ed_params_load(env, &file, path, &x->params, x->params.values, "");
+            status = ed_params_load(env, &file, path, &x->params, x->params.values, ed_name_published);
     }
     ed_tensor_file_close(env, &file);
     ed_tensor_file_close(env, &heads);

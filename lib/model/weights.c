@@ -51,10 +51,14 @@ static encdiff_status add_item(ed_env *env, ed_weight_list *list, char *name, ed
     return ENCDIFF_OK;
 }
 
+void ed_name_published(const char *published, char *name, size_t size) { snprintf(name, size, "%s", published); }
+
+void ed_name_average(const char *published, char *name, size_t size) { snprintf(name, size, "ema.%s", published); }
+
 encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_params *params, const float *values,
-                                  const char *prefix)
+                                  ed_naming naming)
 {
-    char name[320];
+    char published[320], name[360];
     for (size_t i = 0; i < params->count; i++)
         for (int piece = 0; piece < params->items[i].pieces; piece++) {
             source *s = ed_alloc(env, 1, sizeof *s);
@@ -63,8 +67,9 @@ encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_pa
             ed_shape shape = ed_params_tensor_shape(params, s->ref);
             ed_st_item item = {.type = ED_ST_F32, .rank = shape.rank, .fill = fill, .user = s};
             memcpy(item.dim, shape.dim, sizeof shape.dim);
-            ed_params_tensor_name(params, s->ref, name, sizeof name);
-            ED_TRY(add_item(env, list, ed_format(env, "%s%s", prefix, name), item));
+            ed_params_tensor_name(params, s->ref, published, sizeof published);
+            naming(published, name, sizeof name);
+            ED_TRY(add_item(env, list, ed_strdup(env, name), item));
         }
     return ENCDIFF_OK;
 }
@@ -76,12 +81,19 @@ encdiff_status ed_weight_list_add_array(ed_env *env, ed_weight_list *list, const
                     (ed_st_item){.type = type, .rank = 1, .dim = {count}, .data = data});
 }
 
+encdiff_status ed_weight_list_add_scalar(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
+                                         const void *data)
+{
+    return add_item(env, list, ed_strdup(env, name), (ed_st_item){.type = type, .data = data});
+}
+
 encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, const ed_networks *n)
 {
     for (int set = 0; set < ED_SET_LPIPS; set++)
-        ED_TRY(ed_weight_list_add(env, list, &n->sets[set], n->sets[set].values, ""));
-    if (n->unet_ema) ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_UNET], n->unet_ema, "ema."));
-    if (n->encoder_ema) ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_ENCODER], n->encoder_ema, "ema."));
+        ED_TRY(ed_weight_list_add(env, list, &n->sets[set], n->sets[set].values, ed_name_published));
+    if (n->unet_ema) ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_UNET], n->unet_ema, ed_name_average));
+    if (n->encoder_ema)
+        ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_ENCODER], n->encoder_ema, ed_name_average));
     return ENCDIFF_OK;
 }
 
@@ -168,14 +180,14 @@ typedef encdiff_status (*tensor_visitor)(ed_env *env, const ed_tensor_file *file
 
 /* Every tensor of a set, in its order. */
 static encdiff_status visit(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
-                            const char *prefix, tensor_visitor visitor, float *buffer, float *values)
+                            ed_naming naming, tensor_visitor visitor, float *buffer, float *values)
 {
     char name[320], full[360];
     for (size_t i = 0; i < params->count; i++)
         for (int piece = 0; piece < params->items[i].pieces; piece++) {
             ed_tensor_ref ref = {(int)i, piece};
             ed_params_tensor_name(params, ref, name, sizeof name);
-            snprintf(full, sizeof full, "%s%s", prefix, name);
+            naming(name, full, sizeof full);
             const ed_st_tensor *tensor = ed_tensor_file_find(file, full);
             if (!tensor) return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: tensor %s is missing", file_name, full);
             ED_TRY(visitor(env, file, file_name, tensor, params, ref, buffer, values));
@@ -193,22 +205,22 @@ static encdiff_status check_tensor(ed_env *env, const ed_tensor_file *file, cons
 }
 
 encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
-                              float *values, const char *prefix)
+                              float *values, ed_naming naming)
 {
     float *buffer = tensor_buffer(env, params);
     if (!buffer) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     ed_params_clear_gaps(params, values);
-    encdiff_status status = visit(env, file, file_name, params, prefix, load_tensor, buffer, values);
+    encdiff_status status = visit(env, file, file_name, params, naming, load_tensor, buffer, values);
     ed_free(env, buffer);
     return status;
 }
 
-static bool has_set(const ed_tensor_file *file, const ed_params *params, const char *prefix)
+bool ed_params_in_file(const ed_tensor_file *file, const ed_params *params, ed_naming naming)
 {
     char name[320], full[360];
     if (!params->count) return true;
     ed_params_tensor_name(params, ed_params_tensor(params, 0), name, sizeof name);
-    snprintf(full, sizeof full, "%s%s", prefix, name);
+    naming(name, full, sizeof full);
     return ed_tensor_file_find(file, full) != NULL;
 }
 
@@ -240,11 +252,11 @@ static encdiff_status read_set(ed_networks *n, int set)
     ed_params *params = &n->sets[set];
     float **average = average_of(n, set);
     if (!n->file->unread[set]) return ENCDIFF_OK;
-    if (set == ED_SET_DISCRIMINATOR && !has_set(tensors, params, ""))
+    if (set == ED_SET_DISCRIMINATOR && !ed_params_in_file(tensors, params, ed_name_published))
         ed_params_initialise(params, 0);
     else
-        ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, params->values, ""));
-    if (average && *average) ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, *average, "ema."));
+        ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, params->values, ed_name_published));
+    if (average && *average) ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, *average, ed_name_average));
     params->version++;
     n->file->unread[set] = false;
     return ENCDIFF_OK;
@@ -269,10 +281,10 @@ static encdiff_status check_set(ed_networks *n, int set)
     const ed_params *params = &n->sets[set];
     float **average = average_of(n, set);
     n->file->unread[set] = true;
-    if (set != ED_SET_DISCRIMINATOR || has_set(tensors, params, ""))
-        ED_TRY(visit(n->env, tensors, n->file->name, params, "", check_tensor, NULL, NULL));
-    if (!average || params->count == 0 || !has_set(tensors, params, "ema.")) return ENCDIFF_OK;
-    ED_TRY(visit(n->env, tensors, n->file->name, params, "ema.", check_tensor, NULL, NULL));
+    if (set != ED_SET_DISCRIMINATOR || ed_params_in_file(tensors, params, ed_name_published))
+        ED_TRY(visit(n->env, tensors, n->file->name, params, ed_name_published, check_tensor, NULL, NULL));
+    if (!average || params->count == 0 || !ed_params_in_file(tensors, params, ed_name_average)) return ENCDIFF_OK;
+    ED_TRY(visit(n->env, tensors, n->file->name, params, ed_name_average, check_tensor, NULL, NULL));
     *average = ed_alloc_raw(n->env, params->total * sizeof **average);
     return *average ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
 }

@@ -14,12 +14,18 @@ typedef struct ed_weight_list {
 } ed_weight_list;
 
 void ed_weight_list_free(ed_env *env, ed_weight_list *list);
-/* Every tensor of a set as `prefix` + published name; `values` is laid out like the set's. */
+/* What a tensor is called in a file, from its published name; `size` of 360 holds any. */
+typedef void (*ed_naming)(const char *published, char *name, size_t size);
+void ed_name_published(const char *published, char *name, size_t size);
+void ed_name_average(const char *published, char *name, size_t size); /* "ema." + published, in our own files */
+/* Every tensor of a set; `values` is laid out like the set's. */
 encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_params *params, const float *values,
-                                  const char *prefix);
+                                  ed_naming naming);
 /* A plain array of the list's own layout, borrowed. */
 encdiff_status ed_weight_list_add_array(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
                                         int64_t count, const void *data);
+encdiff_status ed_weight_list_add_scalar(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
+                                         const void *data);
 /* The networks' tensors: all sets but LPIPS, and the averages as "ema." + name. */
 encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, const ed_networks *networks);
 
@@ -43,9 +49,11 @@ encdiff_status ed_networks_open(ed_env *env, ed_safetensors *file, const char *n
 /* Read the values and averages of a set, or of all (ED_SET_COUNT), unless that is done. */
 encdiff_status ed_networks_need(ed_networks *networks, ed_set set);
 void ed_weight_file_close(ed_env *env, struct ed_weight_file *file); /* NULL is fine */
-/* Fill a set from the tensors `prefix` + published name. Every tensor must be there with its shape and finite. */
+/* Fill a set from a file's tensors. Every one must be there with its shape and finite. */
 encdiff_status ed_params_load(ed_env *env, const ed_tensor_file *file, const char *file_name, const ed_params *params,
-                              float *values, const char *prefix);
+                              float *values, ed_naming naming);
+/* Whether the file has the first of a set's tensors, or the set has none. */
+bool ed_params_in_file(const ed_tensor_file *file, const ed_params *params, ed_naming naming);
 
 /*
  * VGG16 and the linear heads of LPIPS from a user's file: features.N.weight, features.N.bias and linK.model.1.weight,

@@ -112,7 +112,7 @@ static void text_that_is_no_json_is_refused(void)
 
 static void null_arguments_are_named(void)
 {
-    encdiff_model *model = NULL;
+    encdiff_model *model = NULL, *other = NULL;
     void *data;
     size_t size;
     char *json;
@@ -131,6 +131,8 @@ static void null_arguments_are_named(void)
     CHECK_EQUAL(encdiff_config_resolve(NULL, TINY, NULL, 0, &json), ENCDIFF_ERROR_ARGUMENT);
     model = make_model(context, TINY, 0);
     FAILS(context, encdiff_model_save(model, NULL), ENCDIFF_ERROR_ARGUMENT, "path");
+    FAILS(context, encdiff_model_export(model, NULL), ENCDIFF_ERROR_ARGUMENT, "path");
+    FAILS(context, encdiff_model_import(context, "x.ckpt", NULL, NULL, &other), ENCDIFF_ERROR_ARGUMENT, "config");
     FAILS(context, encdiff_model_save_memory(model, NULL, &size), ENCDIFF_ERROR_ARGUMENT, "data");
     FAILS(context, encdiff_model_save_memory(model, &data, NULL), ENCDIFF_ERROR_ARGUMENT, "size");
     FAILS(context, encdiff_model_share(model, NULL, &model), ENCDIFF_ERROR_ARGUMENT, "context");
@@ -159,6 +161,7 @@ static void a_null_model_is_refused(void)
     encdiff_image_view view = view_f32(&f, 1);
     encdiff_model_free(NULL);
     CHECK_EQUAL(encdiff_model_save(NULL, "x"), ENCDIFF_ERROR_ARGUMENT);
+    CHECK_EQUAL(encdiff_model_export(NULL, "x"), ENCDIFF_ERROR_ARGUMENT);
     CHECK_EQUAL(encdiff_model_save_memory(NULL, &data, &size), ENCDIFF_ERROR_ARGUMENT);
     CHECK_EQUAL(encdiff_model_share(NULL, NULL, &shared), ENCDIFF_ERROR_ARGUMENT);
     CHECK_EQUAL(encdiff_model_get_info(NULL, &info), ENCDIFF_ERROR_ARGUMENT);

@@ -10,7 +10,7 @@ from program import Case, encdiff
 
 COMMANDS = ['quickstart', 'presets', 'init', 'train', 'encode', 'reconstruct', 'swap', 'traverse', 'attention', 'denoise',
             'interpolate', 'scatter', 'invert', 'evaluate', 'metrics', 'data info', 'data render', 'data convert',
-            'data view', 'info', 'bench']
+            'data view', 'import', 'export', 'info', 'bench']
 
 
 def run(*words):
