@@ -58,7 +58,15 @@ extern "C" {
 #define ED_THREADS(count) __launch_bounds__(count, 1)
 
 /* The table's entry of an operator. */
-#define ED_CUDA_KERNEL(name, prepare, run) extern "C" const ed_kernel ed_cuda_##name = {prepare, run, 0, false, 0, 0}
+#define ED_CUDA_KERNEL(name, prepare, run) extern "C" const ed_kernel ed_cuda_##name = ed_table_entry(prepare, run)
+
+static constexpr ed_kernel ed_table_entry(decltype(ed_kernel::prepare) prepare, decltype(ed_kernel::run) run)
+{
+    ed_kernel entry = {};
+    entry.prepare = prepare;
+    entry.run = run;
+    return entry;
+}
 
 /* function<T>(arguments) with T the storage type of a value. */
 #define ED_DISPATCH(type, function, ...)                                                                               \
@@ -88,7 +96,11 @@ static inline unsigned ed_blocks(int64_t count, int64_t each, int64_t most = 132
 __device__ static inline float ed_load(const float *p) { return *p; }
 __device__ static inline float ed_load(const __nv_bfloat16 *p) { return __bfloat162float(*p); }
 __device__ static inline void ed_store(float *p, float v) { *p = v; }
-__device__ static inline void ed_store(__nv_bfloat16 *p, float v) { *p = __float2bfloat16(v); }
+__device__ static inline void ed_store(__nv_bfloat16 *p, float v)
+{
+    __nv_bfloat16 narrow = __float2bfloat16(v); /* apart, for the checked emulation to see the store */
+    *p = narrow;
+}
 __device__ static inline float4 ed_load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
 __device__ static inline void ed_store4(float *p, float4 v) { *reinterpret_cast<float4 *>(p) = v; }
 struct __align__(8) ed_bf16x4 { __nv_bfloat16 at[4]; };

@@ -86,6 +86,27 @@ void column(const operation &o, size_t batch, uint64_t n, float *sums)
     }
 }
 
+/* The matrices that a product reads or writes, column by column. */
+void touch_matrix(const layout &l, const void *p, bool write)
+{
+    size_t item = l.type == CUDA_R_16BF ? 2 : 4;
+    for (size_t batch = 0; batch < static_cast<size_t>(l.batch); batch++)
+        for (uint64_t n = 0; n < l.columns; n++)
+            emulator::touch(static_cast<const char *>(p) +
+                                (batch * static_cast<size_t>(l.stride) + n * static_cast<size_t>(l.pitch)) * item,
+                            l.rows * item, write);
+}
+
+void touch_all(const operation &o, void *scratch, size_t scratch_size)
+{
+    emulator::touch(scratch, scratch_size, true);
+    touch_matrix(o.a, o.A, false);
+    touch_matrix(o.b, o.B, false);
+    if (o.beta != 0) touch_matrix(o.c, o.C, false);
+    if (o.p.epilogue == CUBLASLT_EPILOGUE_BIAS) emulator::touch(o.p.bias, o.d.rows * sizeof(float), false);
+    touch_matrix(o.d, o.D, true);
+}
+
 void run(const operation &o)
 {
     float *sums = static_cast<float *>(malloc(o.d.rows * sizeof(float)));
@@ -238,7 +259,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (bad != CUBLAS_STATUS_SUCCESS) return bad;
     if (algorithm->data[0] != chosen || (o.p.epilogue == CUBLASLT_EPILOGUE_BIAS && !o.p.bias) || !A || !B || !D)
         return CUBLAS_STATUS_INVALID_VALUE;
-    enqueue(stream, [=] {
+    enqueue(stream, "cublasLtMatmul", [=] {
+        touch_all(o, scratch, scratch_size);
         memset(scratch, 0xa5, scratch_size);
         run(o);
     });

@@ -327,7 +327,10 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan
             reinterpret_cast<uintptr_t>(t.data) % 16)
             return CUDNN_STATUS_BAD_PARAM;
     if (!emulator::is_device_memory(scratch, scratch_bytes)) return CUDNN_STATUS_BAD_PARAM;
-    enqueue(reinterpret_cast<handle *>(h)->stream, [=] {
+    enqueue(reinterpret_cast<handle *>(h)->stream, "cudnnBackendExecute", [=] {
+        emulator::touch(scratch, scratch_bytes, true);
+        for (int i = 0; i < 3; i++)
+            emulator::touch(c.t[i].data, static_cast<size_t>(count(c.t[i])) * item_size(c.t[i].type), i == c.written);
         memset(scratch, 0xa5, scratch_bytes);
         run(c);
     });

@@ -4,15 +4,18 @@
  *
  *   emulator.h     what kernels use: indices, barriers, shuffles, votes, atomics, shared memory, launches
  *   scheduler.cpp  runs a grid: one fiber per CUDA thread, blocks one after another, in one of three orders
- *   runtime.cpp    the CUDA runtime calls in use: memory, streams, events, graphs, devices
+ *   shared.cpp     where shared memory is        memory.cpp  device memory
+ *   runtime.cpp    the CUDA runtime calls in use: copies, streams, events, graphs, devices
  *   blas.cpp       the cuBLAS calls in use       dnn.cpp  cuDNN's graph API as far as it is in use
- *   trace.cpp      counts bytes, sectors and bank conflicts of each kernel
+ *   checker.cpp    the checked build: every access of a kernel against what is known of each byte
+ *   trace.cpp      the checked build: counts bytes, sectors and bank conflicts of each kernel
  *
- * What it finds: wrong results in any of the schedules, reads of memory never written (poisoned with NaN), barriers
- * that not all threads reach, masks that name absent lanes, bad launches, missing waits between streams (work is done
- * as late as the program allows), device pointers used on the host's side of a copy; under AddressSanitizer accesses
- * out of bounds, in shared memory too; under gcc's ThreadSanitizer races between the threads of a block. What it cannot
- * find: races between blocks, anything about speed, what the device compiler does, the vendor libraries' numerics.
+ * What it finds: wrong results in any of the schedules, barriers that not all threads reach, masks that name absent
+ * lanes, launches over the limits, missing waits between streams (work is done as late as the program allows), device
+ * memory touched by the host. In the checked build also races between threads, between blocks and between streams,
+ * accesses out of bounds or misaligned, reads of what was never written, kernels that touch the host's memory
+ * (checker.h). seeded.cu has one kernel for each of these bugs. What it cannot find: anything about speed, what the
+ * device compiler does, the vendor libraries' numerics.
  */
 #ifndef ED_EMULATOR_H
 #define ED_EMULATOR_H
@@ -44,6 +47,7 @@ struct thread {
     int state;
     void *stack_pointer, *stack, *tsan_fiber, *asan_stack;
     place at;
+    uint32_t clock, seen[32]; /* __syncwarps passed; those of the warp's other lanes that happened before now */
 };
 
 struct warp {
@@ -59,10 +63,24 @@ extern void *dynamic_shared;
 
 void block_barrier(place at);
 void warp_barrier(unsigned mask, place at, bool orders_memory);
-void launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const char *name, place at,
-            std::function<void()> body);
+struct launch_info {
+    const void *kernel;
+    const char *name;
+    dim3 grid, block;
+    size_t shared; /* dynamic */
+};
+
+void launch(const launch_info &what, cudaStream_t stream, place at, std::function<void()> body);
 /* Static shared memory: poisoned before each block. */
 void *register_shared(size_t bytes);
+#ifdef ED_EMULATION_CHECKED
+/* What follows is one atomic access; where the running kernel's arguments are. */
+void note_atomic(const void *p, size_t bytes);
+void note_arguments(const void *p, size_t bytes);
+#else
+inline void note_atomic(const void *, size_t) {}
+inline void note_arguments(const void *, size_t) {}
+#endif
 
 template <class T, size_t N> struct shared_array {
     T (*data)[N];
@@ -125,10 +143,20 @@ inline unsigned mask_or_full(unsigned mask = 0xffffffffu) { return mask; }
 inline int width_or_32(int width = 32) { return width; }
 
 /* The kernel with its arguments converted and copied, as a launch does. */
+template <class... P> struct bound {
+    void (*kernel)(P...);
+    std::tuple<P...> arguments;
+    EMULATION void operator()() const
+    {
+        note_arguments(this, sizeof *this);
+        std::apply(kernel, arguments);
+    }
+};
+
 template <class... P, class... A> static std::function<void()> bind(void (*kernel)(P...), A... arguments)
 {
     static_assert(sizeof...(P) == sizeof...(A), "the launch has another number of arguments than the kernel");
-    return [kernel, copies = std::tuple<P...>(static_cast<P>(arguments)...)] { std::apply(kernel, copies); };
+    return bound<P...>{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
 }
 
 } // namespace emulator
@@ -141,7 +169,8 @@ template <class... P, class... A> static std::function<void()> bind(void (*kerne
     T(&name)[count] = *name##_storage.data
 #define ED_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(::emulator::dynamic_shared)
 #define ED_ENQUEUE(stream, kernel, grid, block, shared, ...)                                                           \
-    ::emulator::launch(grid, block, shared, stream, #kernel, ED_PLACE, ::emulator::bind(kernel, __VA_ARGS__))
+    ::emulator::launch({reinterpret_cast<const void *>(+kernel), #kernel, grid, block, shared}, stream, ED_PLACE,      \
+                       ::emulator::bind(kernel, __VA_ARGS__))
 
 #define threadIdx (::emulator::current->index)
 #define blockIdx (::emulator::block_index)
@@ -199,8 +228,12 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
 
-template <class T> inline T atomicAdd(T *p, T value)
+/* Not inlined, since the checked build would take their loads and stores for plain ones. */
+#define ATOMIC template <class T> EMULATION __attribute__((noinline)) T
+
+ATOMIC atomicAdd(T *p, T value)
 {
+    emulator::note_atomic(p, sizeof(T));
     if constexpr (std::is_integral<T>::value) return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
     T old, sum;
     __atomic_load(p, &old, __ATOMIC_RELAXED);
@@ -209,16 +242,18 @@ template <class T> inline T atomicAdd(T *p, T value)
     return old;
 }
 
-template <class T> inline T atomicMax(T *p, T value)
+ATOMIC atomicMax(T *p, T value)
 {
+    emulator::note_atomic(p, sizeof(T));
     T old;
     __atomic_load(p, &old, __ATOMIC_RELAXED);
     while (old < value && !__atomic_compare_exchange(p, &old, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     return old;
 }
 
-template <class T> inline T atomicCAS(T *p, T expected, T value)
+ATOMIC atomicCAS(T *p, T expected, T value)
 {
+    emulator::note_atomic(p, sizeof(T));
     __atomic_compare_exchange(p, &expected, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return expected;
 }

@@ -1,10 +1,7 @@
 /*
  * The CUDA runtime calls in use, with the toolkit's prototypes. Streams are lazy: work is kept until something waits
  * for it, as late as the program allows, so that a missing wait shows as a wrong result.
- *
- * Device memory is one reserved range that the host can touch only while work is done: a program that reads or writes
- * it directly crashes there. Allocations are poisoned with NaN; the gaps between them are too, and AddressSanitizer
- * knows them. One lock lets several threads use the runtime; a thread's current device is its own.
+ * One lock lets several threads use the runtime; a thread's current device is its own.
  */
 #include <cstdarg>
 #include <cstdio>
@@ -13,16 +10,7 @@
 #include <mutex>
 #include <vector>
 
-#include <sys/mman.h>
-
 #include "internal.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#endif
 
 namespace emulator
 {
@@ -32,22 +20,35 @@ settings options;
 namespace
 {
 
+/* Which operations of each stream, by its number, happened before something. */
+using history = std::vector<uint64_t>;
+
 struct event {
     uint64_t recorded = 0, done = 0;
+    history known;
 };
 
 struct operation {
     std::function<void()> work;
     event *wait; /* for its `generation`-th recording; work is empty then */
     uint64_t generation;
+    const char *name;
+    history known; /* only where somebody watches */
+};
+
+struct node {
+    const char *name;
+    std::function<void()> work;
 };
 
 struct graph {
-    std::vector<std::function<void()>> work;
+    std::vector<node> work;
 };
 
 struct stream {
     std::deque<operation> queue;
+    size_t number = 0;
+    history known; /* before the next operation */
     int device = 0;
     graph *capture = nullptr;
     bool capture_failed = false;
@@ -56,6 +57,8 @@ struct stream {
 std::recursive_mutex lock;
 using guard = std::lock_guard<std::recursive_mutex>;
 std::vector<stream *> streams;
+size_t stream_count;   /* ever made */
+history known_to_host; /* by what it waited for; of all the program's threads together */
 thread_local int current_device;
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -91,10 +94,6 @@ void read_settings(const char *text)
     }
 }
 
-struct start {
-    start() { read_settings(getenv("ENCDIFF_EMULATION")); }
-} at_start;
-
 /* Every call passes its result through here, so that the last error is kept. */
 cudaError_t result(cudaError_t error)
 {
@@ -103,109 +102,34 @@ cudaError_t result(cudaError_t error)
     return error;
 }
 
-/* ---------------------------------------------------------------- device memory */
-
-struct memory_range {
-    char *base = nullptr;
-    size_t size = 0;
-    std::map<size_t, size_t> allocations; /* offset to size, without gap */
-    std::map<size_t, int> device;
-    int open = 0; /* nested permissions to touch it */
-} memory;
-
-enum { gap = 512 };
-
-void allow_access(bool allow)
-{
-    memory.open += allow ? 1 : -1;
-    if (memory.base && memory.open == (allow ? 1 : 0))
-        mprotect(memory.base, memory.size, allow ? PROT_READ | PROT_WRITE : PROT_NONE);
-}
-
-struct access {
-    access() { allow_access(true); }
-    ~access() { allow_access(false); }
-};
-
-bool reserve_range()
-{
-    if (memory.base) return true;
-    size_t size = (size_t)1 << 33;
-    void *base = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) return false;
-    memory.base = static_cast<char *>(base);
-    memory.size = size;
-    return true;
-}
-
-size_t in_use(int device)
-{
-    size_t sum = 0;
-    for (auto &a : memory.allocations)
-        if (memory.device[a.first] == device) sum += a.second;
-    return sum;
-}
-
-/* The first place with room for `bytes` and the gap, or SIZE_MAX. */
-size_t find_place(size_t bytes)
-{
-    size_t at = gap;
-    for (auto &a : memory.allocations) {
-        if (a.first >= at + bytes + gap) break;
-        at = (a.first + a.second + gap + 255) / 256 * 256;
-    }
-    return at + bytes + gap <= memory.size ? at : SIZE_MAX;
-}
-
 bool allocation_fails()
 {
     if (options.fail < 0) return false;
     return options.fail-- == 0;
 }
 
-cudaError_t allocate(void **pointer, size_t bytes)
-{
-    *pointer = nullptr;
-    if (allocation_fails() || !reserve_range()) return cudaErrorMemoryAllocation;
-    if (in_use(current_device) + bytes > options.memory) return cudaErrorMemoryAllocation;
-    size_t at = find_place(bytes ? bytes : 1);
-    if (at == SIZE_MAX) return cudaErrorMemoryAllocation;
-    memory.allocations[at] = bytes ? bytes : 1;
-    memory.device[at] = current_device;
-    *pointer = memory.base + at;
-    access permitted;
-    ASAN_UNPOISON_MEMORY_REGION(memory.base + at - gap, bytes + 2 * gap);
-    memset(memory.base + at - gap, 0xff, bytes + 2 * gap);
-    ASAN_POISON_MEMORY_REGION(memory.base + at - gap, gap);
-    ASAN_POISON_MEMORY_REGION(memory.base + at + bytes, gap);
-    return cudaSuccess;
-}
-
-bool release(void *pointer)
-{
-    auto found = memory.allocations.find((size_t)(static_cast<char *>(pointer) - memory.base));
-    if (!memory.base || found == memory.allocations.end()) return false;
-    ASAN_POISON_MEMORY_REGION(memory.base + found->first, found->second);
-    memory.device.erase(found->first);
-    memory.allocations.erase(found);
-    return true;
-}
-
-bool in_range(const void *pointer)
-{
-    const char *p = static_cast<const char *>(pointer);
-    return memory.base && p >= memory.base && p < memory.base + memory.size;
-}
-
 /* ---------------------------------------------------------------- streams */
+
+stream *add_stream(stream *s)
+{
+    s->number = stream_count++;
+    s->device = current_device;
+    streams.push_back(s);
+    return s;
+}
 
 stream *null_stream()
 {
     static stream s;
-    static bool listed = false;
-    if (!listed) streams.push_back(&s);
-    listed = true;
-    return &s;
+    static stream *added = add_stream(&s);
+    return added;
+}
+
+void learn(history &to, const history &from)
+{
+    if (to.size() < from.size()) to.resize(from.size());
+    for (size_t i = 0; i < from.size(); i++)
+        if (from[i] > to[i]) to[i] = from[i];
 }
 
 stream *of(cudaStream_t handle) { return handle ? reinterpret_cast<stream *>(handle) : null_stream(); }
@@ -222,21 +146,33 @@ void do_one(stream *s)
 {
     operation o = std::move(s->queue.front());
     s->queue.pop_front();
-    if (o.wait)
-        do_until(o.wait, o.generation, s);
-    else if (!broken)
-        o.work();
+    if (o.wait) return do_until(o.wait, o.generation, s);
+    if (broken) return;
+    if (watch_operation) watch_operation(o.name, s->number, o.known[s->number], o.known);
+    o.work();
 }
 
 void do_all(stream *s)
 {
-    access permitted;
+    opened permitted;
     while (!s->queue.empty()) do_one(s);
 }
 
 void do_everything()
 {
     for (stream *s : std::vector<stream *>(streams)) do_all(s);
+}
+
+/* A call that the host does not come back from before the work is done. */
+void wait_for(stream *s)
+{
+    do_all(s);
+    learn(known_to_host, s->known);
+}
+
+void wait_for_everything()
+{
+    for (stream *s : std::vector<stream *>(streams)) wait_for(s);
 }
 
 bool capturing()
@@ -255,61 +191,70 @@ bool breaks_capture()
     return any;
 }
 
-void push(stream *s, std::function<void()> work)
+void push(stream *s, const char *name, std::function<void()> work)
 {
     if (s->capture) {
-        s->capture->work.push_back(std::move(work));
+        s->capture->work.push_back({name, std::move(work)});
         return;
     }
-    s->queue.push_back({std::move(work), nullptr, 0});
+    learn(s->known, known_to_host);
+    s->known.resize(s->number < s->known.size() ? s->known.size() : s->number + 1);
+    s->known[s->number]++;
+    s->queue.push_back({std::move(work), nullptr, 0, name, watch_operation ? s->known : history()});
     if (options.eager) do_all(s);
 }
 
 } // namespace
 
-bool is_device_memory(const void *pointer, size_t bytes)
-{
-    if (!in_range(pointer)) return false;
-    size_t at = (size_t)(static_cast<const char *>(pointer) - memory.base);
-    auto after = memory.allocations.upper_bound(at);
-    if (after == memory.allocations.begin()) return false;
-    --after;
-    return at + bytes <= after->first + after->second;
-}
-
-void enqueue(cudaStream_t s, std::function<void()> work)
+void enqueue(cudaStream_t s, const char *name, std::function<void()> work)
 {
     guard hold(lock);
-    push(of(s), std::move(work));
+    push(of(s), name, std::move(work));
 }
 
-static bool fits(dim3 grid, dim3 block, size_t shared)
+/* Dynamic shared memory that a kernel may be launched with, where more than the default was asked for. */
+static std::map<const void *, size_t> shared_limits;
+enum { default_shared = 48 << 10, most_shared = 227 << 10 };
+
+static bool fits(const launch_info &what)
 {
+    const dim3 &grid = what.grid, &block = what.block;
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    auto raised = shared_limits.find(what.kernel);
     return threads && threads <= 1024 && block.z <= 64 && grid.x && grid.x <= 0x7fffffff && grid.y && grid.z &&
-           grid.y <= 65535 && grid.z <= 65535 && shared <= 227 * 1024;
+           grid.y <= 65535 && grid.z <= 65535 &&
+           what.shared <= (raised == shared_limits.end() ? (size_t)default_shared : raised->second);
 }
 
-void launch(dim3 grid, dim3 block, size_t shared, cudaStream_t handle, const char *name, place at,
-            std::function<void()> body)
+void launch(const launch_info &what, cudaStream_t handle, place at, std::function<void()> body)
 {
     guard hold(lock);
     stream *s = of(handle);
-    if (!fits(grid, block, shared)) {
+    if (!fits(what)) {
+        const dim3 &grid = what.grid, &block = what.block;
         fprintf(stderr,
-                "CUDA emulation: %s:%d: %s: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes cannot be launched\n",
-                at.file, at.line, name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared);
+                "CUDA emulation: %s:%d: %s: a launch over the limits: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes "
+                "of dynamic shared memory\n",
+                at.file, at.line, what.name, grid.x, grid.y, grid.z, block.x, block.y, block.z, what.shared);
         result(cudaErrorInvalidConfiguration);
         return;
     }
     if (handle && s->device != current_device) {
         fprintf(stderr, "CUDA emulation: %s:%d: %s: the stream is of device %d, the current one is %d\n", at.file,
-                at.line, name, s->device, current_device);
+                at.line, what.name, s->device, current_device);
         result(cudaErrorInvalidResourceHandle);
         return;
     }
-    push(s, [=] { run_grid(grid, block, shared, name, at, body); });
+    push(s, what.name, [=] { run_grid(what, body); });
 }
+
+static struct start {
+    start()
+    {
+        read_settings(getenv("ENCDIFF_EMULATION"));
+        explain_faults();
+    }
+} at_start;
 
 } // namespace emulator
 
@@ -329,7 +274,7 @@ EXPORTED void encdiff_emulation_control(const char *settings_text)
 EXPORTED size_t encdiff_emulation_allocations(void)
 {
     guard hold(lock);
-    return memory.allocations.size();
+    return device_allocations();
 }
 
 EXPORTED int encdiff_emulation_current_device(void) { return current_device; }
@@ -366,6 +311,7 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorLaunchFailure: return broken ? report_text : "launch failed";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorIllegalAddress: return "an illegal access was encountered";
     case cudaErrorInvalidConfiguration: return "a grid or block that cannot be launched";
     case cudaErrorInvalidResourceHandle: return "a handle of another device, or one that was destroyed";
     case cudaErrorStreamCaptureUnsupported: return "not allowed while a stream is captured";
@@ -412,7 +358,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
     guard hold(lock);
     *total = options.memory;
-    *available = options.memory - in_use(current_device);
+    *available = options.memory - device_memory_in_use(current_device);
     return result(cudaSuccess);
 }
 
@@ -422,7 +368,15 @@ cudaError_t cudaDriverGetVersion(int *version)
     return cudaSuccess;
 }
 
-cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int) { return result(cudaSuccess); }
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value)
+{
+    guard hold(lock);
+    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+        if (value < 0 || value > most_shared) return result(cudaErrorInvalidValue);
+        shared_limits[kernel] = (size_t)value;
+    }
+    return result(cudaSuccess);
+}
 
 /* ---------------------------------------------------------------- memory */
 
@@ -430,15 +384,16 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
 {
     guard hold(lock);
     if (breaks_capture()) return result(cudaErrorStreamCaptureUnsupported);
-    return result(allocate(pointer, bytes));
+    *pointer = allocation_fails() ? nullptr : allocate_device(current_device, bytes);
+    return result(*pointer ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFree(void *pointer)
 {
     guard hold(lock);
     if (breaks_capture()) return result(cudaErrorStreamCaptureUnsupported);
-    do_everything();
-    if (pointer && !release(pointer)) return result(cudaErrorInvalidValue);
+    wait_for_everything();
+    if (pointer && !release_device(pointer)) return result(cudaErrorInvalidValue);
     return result(cudaSuccess);
 }
 
@@ -464,7 +419,11 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (to_device ? !is_device_memory(to, bytes) : in_range(to)) return result(cudaErrorInvalidValue);
     if (from_device ? !is_device_memory(from, bytes) : in_range(from)) return result(cudaErrorInvalidValue);
-    push(of(s), [=] { memmove(to, from, bytes); });
+    push(of(s), "cudaMemcpyAsync", [=] {
+        if (from_device) touch(from, bytes, false);
+        if (to_device) touch(to, bytes, true);
+        memmove(to, from, bytes);
+    });
     return result(cudaSuccess);
 }
 
@@ -472,7 +431,10 @@ cudaError_t cudaMemsetAsync(void *pointer, int value, size_t bytes, cudaStream_t
 {
     guard hold(lock);
     if (!is_device_memory(pointer, bytes)) return result(cudaErrorInvalidValue);
-    push(of(s), [=] { memset(pointer, value, bytes); });
+    push(of(s), "cudaMemsetAsync", [=] {
+        touch(pointer, bytes, true);
+        memset(pointer, value, bytes);
+    });
     return result(cudaSuccess);
 }
 
@@ -482,10 +444,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
     guard hold(lock);
     null_stream();
-    stream *s = new stream;
-    s->device = current_device;
-    streams.push_back(s);
-    *out = reinterpret_cast<cudaStream_t>(s);
+    *out = reinterpret_cast<cudaStream_t>(add_stream(new stream));
     return result(cudaSuccess);
 }
 
@@ -507,14 +466,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
         of(s)->capture_failed = true;
         return result(cudaErrorStreamCaptureUnsupported);
     }
-    do_all(of(s));
+    wait_for(of(s));
     return result(cudaSuccess);
 }
 
 cudaError_t cudaDeviceSynchronize(void)
 {
     guard hold(lock);
-    do_everything();
+    wait_for_everything();
     return result(cudaSuccess);
 }
 
@@ -537,7 +496,8 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t s)
     guard hold(lock);
     event *e = reinterpret_cast<event *>(handle);
     uint64_t generation = ++e->recorded;
-    push(of(s), [=] { e->done = generation; });
+    push(of(s), "cudaEventRecord", [=] { e->done = generation; });
+    e->known = of(s)->known;
     return result(cudaSuccess);
 }
 
@@ -549,7 +509,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t handle, unsigned)
         of(s)->capture_failed = true; /* captures of several streams are not in use */
         return result(cudaErrorStreamCaptureUnsupported);
     }
-    of(s)->queue.push_back({nullptr, e, e->recorded});
+    of(s)->queue.push_back({nullptr, e, e->recorded, nullptr, history()});
+    learn(of(s)->known, e->known);
     return result(cudaSuccess);
 }
 
@@ -557,8 +518,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle)
 {
     guard hold(lock);
     event *e = reinterpret_cast<event *>(handle);
-    access permitted;
+    opened permitted;
     do_until(e, e->recorded, nullptr);
+    learn(known_to_host, e->known);
     return result(cudaSuccess);
 }
 
@@ -620,7 +582,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g)
 cudaError_t cudaGraphLaunch(cudaGraphExec_t handle, cudaStream_t s)
 {
     guard hold(lock);
-    for (auto &work : reinterpret_cast<graph *>(handle)->work) push(of(s), work);
+    for (auto &n : reinterpret_cast<graph *>(handle)->work) push(of(s), n.name, n.work);
     return result(cudaSuccess);
 }
 

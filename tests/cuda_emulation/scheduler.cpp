@@ -5,7 +5,8 @@
  *
  * It is compiled without ThreadSanitizer, and tells it what happens before what: a barrier releases a tag when a thread
  * arrives and acquires it when the thread leaves. Two tags take turns, since a fast thread may reach the next barrier
- * before a slow one has left this. The blocks of a grid follow one another, so races between blocks are not seen.
+ * before a slow one has left this. The blocks of a grid follow one another, so ThreadSanitizer sees no races between
+ * them; the checked build does.
  */
 #include <cstdarg>
 #include <cstdio>
@@ -55,11 +56,11 @@ enum { READY, AT_WARP_BARRIER, AT_BLOCK_BARRIER, DONE };
 
 static std::vector<thread> threads;
 static std::vector<warp> warp_pool;
-static std::vector<std::pair<void *, size_t>> shared_arrays;
 static void *scheduler_stack;
 static const std::function<void()> *kernel_body;
 static const char *kernel_name;
 static unsigned thread_count, done_count, arrived_count;
+uint32_t block_number, block_epoch;
 static place barrier_place;
 static uint64_t random_state = 88172645463325252u;
 
@@ -149,11 +150,16 @@ static void to_scheduler()
 #endif
 }
 
+void stop_thread()
+{
+    for (;;) to_scheduler();
+}
+
 /* Misuse inside a kernel: this thread never continues. */
 static void give_up(const char *why, place at)
 {
     report("%s at %s:%d", why, at.file, at.line);
-    for (;;) to_scheduler();
+    stop_thread();
 }
 
 static void fiber_main()
@@ -166,8 +172,10 @@ static void fiber_main()
     release(&end_tag);
     current->state = DONE;
     done_count++;
-    warps[current->warp].live &= ~(1u << current->lane);
-    for (;;) to_scheduler();
+    warp &mine = warps[current->warp];
+    mine.live &= ~(1u << current->lane);
+    if (mine.arrived && ((mine.mask >> current->lane) & 1)) report("the mask names a lane that has ended");
+    stop_thread();
 }
 
 static void resume(thread *t)
@@ -210,6 +218,7 @@ void block_barrier(place at)
     release(tag);
     if (arrived_count == thread_count) {
         next_block_tag();
+        block_epoch++;
         for (unsigned i = 0; i < thread_count; i++) threads[i].state = READY;
         arrived_count = 0;
     } else {
@@ -223,6 +232,20 @@ static unsigned lanes_of(unsigned warp_number)
 {
     unsigned lanes = thread_count - warp_number * 32;
     return lanes >= 32 ? ~0u : (1u << lanes) - 1;
+}
+
+/* What the lanes of the mask did before the barrier happens before what they do after it. */
+static void order_lanes(unsigned warp_number, unsigned mask)
+{
+    thread *lanes = &threads[warp_number * 32];
+    uint32_t seen[32] = {};
+    for (unsigned i = 0; i < 32; i++) {
+        if (!((mask >> i) & 1)) continue;
+        lanes[i].seen[i] = lanes[i].clock++;
+        for (unsigned k = 0; k < 32; k++) seen[k] = lanes[i].seen[k] > seen[k] ? lanes[i].seen[k] : seen[k];
+    }
+    for (unsigned i = 0; i < 32; i++)
+        if ((mask >> i) & 1) memcpy(lanes[i].seen, seen, sizeof seen);
 }
 
 void warp_barrier(unsigned mask, place at, bool orders_memory)
@@ -241,6 +264,7 @@ void warp_barrier(unsigned mask, place at, bool orders_memory)
     if (w.arrived == mask) {
         w.arrived = 0;
         w.generation++;
+        if (orders_memory) order_lanes(me->warp, mask);
         for (unsigned lane = 0; lane < 32; lane++)
             if ((mask >> lane) & 1) threads[me->warp * 32 + lane].state = READY;
     } else {
@@ -278,6 +302,8 @@ static void start_block()
         t.warp = i / 32;
         t.state = READY;
         t.at = {nullptr, 0};
+        t.clock = 1;
+        memset(t.seen, 0, sizeof t.seen);
         t.index.x = i % block_size.x;
         t.index.y = i / block_size.x % block_size.y;
         t.index.z = i / (block_size.x * block_size.y);
@@ -287,13 +313,13 @@ static void start_block()
         warps[w].live = lanes_of(w);
         warps[w].arrived = 0;
     }
-    for (auto &array : shared_arrays) memset(array.first, 0xff, array.second);
+    poison_shared();
     done_count = arrived_count = 0;
+    block_epoch = 0;
 }
 
-static void run_block(size_t shared)
+static void run_block()
 {
-    if (shared) memset(dynamic_shared, 0xff, shared);
     start_block();
     release(&start_tag);
     while (done_count < thread_count && !broken) {
@@ -336,38 +362,40 @@ static void reserve_threads(unsigned count)
 #endif
 }
 
-void *register_shared(size_t bytes)
+bool is_scheduler_memory(const void *p)
 {
-    void *memory = malloc(bytes);
-    memset(memory, 0xff, bytes);
-    shared_arrays.push_back({memory, bytes});
-    return memory;
+    auto within = [p](const void *from, size_t bytes) {
+        return static_cast<const char *>(p) - static_cast<const char *>(from) < (ptrdiff_t)bytes && p >= from;
+    };
+    return within(threads.data(), threads.size() * sizeof(thread)) ||
+           within(warp_pool.data(), warp_pool.size() * sizeof(warp)) || within(kernel_body, sizeof *kernel_body) ||
+           (current && within(current->stack, stack_size));
 }
 
-void run_grid(dim3 grid, dim3 block, size_t shared, const char *name, place, const std::function<void()> &body)
+void run_grid(const launch_info &what, const std::function<void()> &body)
 {
     if (broken) return;
+    const dim3 &grid = what.grid;
     grid_size = grid;
-    block_size = block;
-    thread_count = block.x * block.y * block.z;
+    block_size = what.block;
+    thread_count = block_size.x * block_size.y * block_size.z;
     kernel_body = &body;
-    kernel_name = name;
+    kernel_name = what.name;
     reserve_threads(thread_count);
 #ifdef ED_EMULATION_TSAN
     scheduler_fiber = __tsan_get_current_fiber();
 #endif
-    dynamic_shared = shared ? malloc(shared) : nullptr;
+    dynamic_shared = open_dynamic_shared(what.shared);
     uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, shift = random_number();
     for (uint64_t k = 0; k < blocks && !broken; k++) {
         uint64_t i = in_order(k, blocks, shift);
         block_index.x = (unsigned)(i % grid.x);
         block_index.y = (unsigned)(i / grid.x % grid.y);
         block_index.z = (unsigned)(i / grid.x / grid.y);
-        run_block(shared);
+        block_number = (uint32_t)i;
+        run_block();
         acquire(&end_tag);
     }
-    free(dynamic_shared);
-    dynamic_shared = nullptr;
     kernel_body = nullptr;
 }
 
