@@ -50,6 +50,7 @@ probe_everything() {
   need libpng-dev have_library libpng
   need libjpeg-dev have_library libjpeg
   need zlib1g-dev have_library zlib
+  need libyaml-dev have_library yaml-0.1
   [ "$with_tests" = no ] || probe_test_extras
 }
 

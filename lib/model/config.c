@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "model/config.h"
+#include "model/published_config.h"
 
 static const char *const autoencoder_kinds[] = {"vq", "kl", "average", "none"};
 static const char *const schedule_kinds[] = {"linear", "sqrt_linear", "sqrt", "cosine"};
@@ -280,7 +281,8 @@ static encdiff_status parse_source(ed_env *env, const char *source, ed_json **ou
     int preset = ed_preset_find(source);
     if (preset >= 0) return ed_json_parse(env, source, ed_preset_json(preset), strlen(ed_preset_json(preset)), out);
     *file = true;
-    encdiff_status status = ed_json_read(env, source, out);
+    encdiff_status status = ed_published_config_detect(source) ? ed_published_config_read(env, source, out)
+                                                               : ed_json_read(env, source, out);
     return status == ENCDIFF_ERROR_NOT_FOUND ? no_such_source(env, source) : status;
 }
 

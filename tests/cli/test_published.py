@@ -10,7 +10,7 @@ import types
 import zipfile
 
 import program
-from program import TINY_VQ, Case, read
+from program import TINY_VQ, Case, encdiff, read
 
 import numpy as np  # program.py has found the interpreter that has it
 
@@ -160,6 +160,118 @@ class Published(Case):
             archive.writestr('archive/data.pkl', pickle.dumps({'state_dict': evil}, protocol=2))
         self.fails(1, 'import', 'evil.ckpt', '-o', 'x.safetensors', says=['evil.ckpt', 'print'])
         self.assertNotIn('x.safetensors', self.files())
+
+
+# The layout of the released configurations, with values of our own.
+DIFFUSION = """
+model:
+  base_learning_rate: 2.0e-6
+  target: ldm.models.diffusion.ddpm_enc.LatentDiffusion
+  params:
+    linear_start: 0.0015
+    linear_end: 0.0205
+    timesteps: 500
+    loss_type: l2
+    first_stage_key: image
+    scale_by_std: True
+    scheduler_config:
+      target: ldm.lr_scheduler.LambdaLinearScheduler
+      params:
+        warm_up_steps: [2000]
+        f_start: [1.e-5]
+    unet_config:
+      target: ldm.modules.diffusionmodules.openaimodel_enc.UNetModel
+      params: {image_size: 16, in_channels: 3, model_channels: 32, attention_resolutions: [1, 2], num_res_blocks: 1,
+               channel_mult: [1, 2], num_heads: 4, use_scale_shift_norm: True, resblock_updown: True,
+               use_spatial_transformer: True, context_dim: 16, latent_unit: 10}
+    first_stage_config:
+      target: ldm.models.autoencoder.VQModelInterface
+      params:
+        embed_dim: 3
+        n_embed: 256
+        ckpt_path: "somewhere/last.ckpt"
+        ddconfig:
+          z_channels: 3
+          resolution: 64
+          ch: 32
+          ch_mult:
+          - 1
+          - 2
+          - 4
+          num_res_blocks: 1
+          attn_resolutions: []
+        lossconfig:
+          target: torch.nn.Identity
+    cond_stage_config:
+      params: {d: 64, context_dim: 16, latent_unit: 10}
+data:
+  params: {batch_size: 64, num_workers: 8}
+lightning:
+  trainer: {benchmark: True}
+"""
+
+AUTOENCODER = """
+model:
+  base_learning_rate: 4.5e-06
+  target: ldm.models.autoencoder.VQModel
+  params:
+    embed_dim: 3
+    n_embed: 512
+    ddconfig: {z_channels: 3, resolution: 32, ch: 32, ch_mult: [1, 2], num_res_blocks: 1, attn_resolutions: []}
+    lossconfig:
+      params: {disc_start: 100, disc_weight: 0.5, codebook_weight: 2.0}
+data: {params: {batch_size: 16}}
+lightning: {trainer: {accumulate_grad_batches: 2}}
+"""
+
+
+class Configuration(Case):
+    def write(self, text, name='config.yaml'):
+        with open(self.path(name), 'w') as file:
+            file.write(text)
+        return name
+
+    def setUp(self):
+        super().setUp()
+        self.write('model: {params: {}}', 'probe.yaml')
+        probe = encdiff('presets', self.path('probe.yaml'))
+        if 'libyaml' in probe.stderr:
+            self.skipTest(probe.stderr.strip())
+
+    def test_both_stages(self):
+        c = json.loads(self.ok('presets', self.write(DIFFUSION)))
+        self.assertEqual(c['unet'], {**c['unet'], 'model_channels': 32, 'attention_resolutions': [1, 2], 'num_res_blocks': 1,
+                                     'channel_mult': [1, 2], 'num_heads': 4})
+        self.assertEqual(c['encoder'], {**c['encoder'], 'd': 64, 'latent_unit': 10, 'context_dim': 16})
+        self.assertEqual(c['autoencoder'], {**c['autoencoder'], 'kind': 'vq', 'n_embed': 256, 'ch_mult': [1, 2, 4]})
+        self.assertEqual(c['diffusion'], {**c['diffusion'], 'timesteps': 500, 'linear_end': 0.0205, 'loss_type': 'l2'})
+        train = c['train_encdiff']
+        self.assertEqual((train['batch_size'], train['warm_up_steps'], train['f_start']), (64, 2000, 1e-5))
+        self.assertAlmostEqual(train['base_learning_rate'], 64 * 2e-6, places=12)
+        self.ok('init', '-p', 'config.yaml', '-o', 'model.safetensors')
+
+    def test_the_autoencoders_stage(self):
+        c = json.loads(self.ok('presets', self.write(AUTOENCODER, 'a.yml')))
+        self.assertEqual((c['image']['resolution'], c['autoencoder']['n_embed']), (32, 512))
+        train = c['train_autoencoder']
+        self.assertEqual([train[k] for k in ('batch_size', 'accumulate_grad_batches', 'base_learning_rate', 'disc_start',
+                                             'disc_weight', 'codebook_weight')], [16, 2, 4.5e-6, 100, 0.5, 2])
+
+    def test_what_cannot_be_is_named(self):
+        for text, says in ((DIFFUSION.replace('resblock_updown: True', 'resblock_updown: False'), 'resblock_updown'),
+                           (DIFFUSION.replace('VQModelInterface', 'Mystery'), 'Mystery'),
+                           (DIFFUSION.replace('attn_resolutions: []', 'attn_resolutions: [16]'), 'attn_resolutions'),
+                           (DIFFUSION.replace('num_heads: 4', 'num_heads: many'), 'num_heads'),
+                           (DIFFUSION.replace('timesteps: 500', 'timesteps: 500: 3'), 'line'),
+                           (DIFFUSION.replace('    ch_mult', '\tch_mult'), 'line'),
+                           ('a: &a [1]\n' + ''.join(f'{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n'
+                                                    for i in range(24)), '100,000'),
+                           ('[' * 100 + ']' * 100, 'nested'), ('hello', 'model.params'), ('', 'empty'),
+                           ('? [1, 2]\n: 3', 'no text')):
+            self.write(text)
+            with self.subTest(says):
+                self.fails(1, 'presets', 'config.yaml', says=['config.yaml', says])
+        self.fails(1, 'presets', 'absent.yaml', says='absent.yaml')
 
 
 if __name__ == '__main__':
