@@ -3,10 +3,10 @@
  * residual before it writes y, once.
  *
  * Where the execution keeps packed weights they are read from there. Otherwise a panel is packed when its turn comes,
- * which takes rows enough to pay; fewer go to oneDNN, which packs less. Measured with AVX-512, one thread, GFLOP/s of
- * oneDNN with the bias written first, of packing on the way and of kept panels: 2048 rows, 64 to 512 features 143, 170,
- * 170; 512 rows, 128 to 1024 156, 169, 174; 128 rows, 256 to 2048 147, 151, 161; 64 rows, 256 to 2048 127, 113, 171; 16
- * rows, 256 to 2048 77, 57, 142.
+ * which takes rows enough to pay and something to add; the others go to oneDNN, which packs less. Measured with
+ * AVX-512, one thread, GFLOP/s of oneDNN with the bias written first, of packing on the way and of kept panels: 2048
+ * rows, 64 to 512 features 143, 170, 170; 512 rows, 128 to 1024 156, 169, 174; 128 rows, 256 to 2048 147, 151, 161; 64
+ * rows, 256 to 2048 127, 113, 171; 16 rows, 256 to 2048 77, 57, 142.
  */
 #include "cpu/product.h"
 #include "cpu/onednn/onednn.h"
@@ -97,7 +97,13 @@ static void last_strip(const strip *s, const float *x, ed_range rows) { tiles(s,
  * every panel writes two lines of each. */
 #define BLOCK_BYTES ((int64_t)512 << 10)
 
-static bool suits(const layer *l, const ed_call *call) { return call->packed || l->rows >= FEWEST_ROWS; }
+/* Where activations are kept, as in training, a layer with more outputs than inputs waits for memory, and what follows
+ * it finds more of them in the cache after oneDNN. */
+static bool suits(const layer *l, const ed_call *call)
+{
+    bool added = call->in[2] || call->in[3];
+    return call->packed || (l->rows >= FEWEST_ROWS && l->out <= l->in && added);
+}
 
 static int64_t block_of(const layer *l)
 {
