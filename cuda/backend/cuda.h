@@ -4,6 +4,7 @@
  *   backend/plugin.c    the exported function; devices and why one cannot be used; opening and closing
  *   backend/table.c     the backend's table: what runs under the device's guard
  *   backend/memory.c    allocation, and copies through pinned memory
+ *   backend/record.c    runs as CUDA graphs
  *   backend/status.c    codes of CUDA, cuBLAS and cuDNN to statuses with a message
  *   backend/gemm.c      matrix products by cuBLASLt       backend/linear.c   the linear operators from them
  *   backend/dnn.c       convolutions by cuDNN's graph API  backend/conv.c    the convolutions: cuDNN, or im2col + gemm
@@ -85,6 +86,13 @@ void *ed_cuda_allocate(ed_cuda *cuda, ed_env *env, size_t bytes);
 encdiff_status ed_cuda_release(ed_cuda *cuda, ed_env *env, void *pointer);
 encdiff_status ed_cuda_upload(ed_cuda *cuda, ed_env *env, void *to, const void *host, size_t bytes);
 encdiff_status ed_cuda_download(ed_cuda *cuda, ed_env *env, void *host, const void *from, size_t bytes);
+
+/* ---- record.c, under the guard too */
+
+encdiff_status ed_cuda_record(ed_cuda *cuda, ed_env *env);
+encdiff_status ed_cuda_recorded(ed_cuda *cuda, ed_env *env, void **recording);
+encdiff_status ed_cuda_replay(ed_cuda *cuda, ed_env *env, void *recording);
+void ed_cuda_forget(ed_cuda *cuda, void *recording);
 
 /* ---- dnn.c */
 

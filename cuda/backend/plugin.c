@@ -114,6 +114,7 @@ static encdiff_status open_device(ed_env *env, int device, const ed_backend_opti
     cuda->stream = options->stream;
     cuda->tf32 = options->tf32;
     cuda->im2col = options->im2col;
+    if (options->plain) cuda->table.record = NULL;
     encdiff_status status = ed_cuda_enter(cuda, env);
     if (status == ENCDIFF_OK) status = ed_cuda_leave(cuda, env, create_handles(cuda, env));
     if (status != ENCDIFF_OK)

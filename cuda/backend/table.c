@@ -81,6 +81,15 @@ static encdiff_status download(ed_backend *self, ed_env *env, void *host, const 
     return ed_cuda_leave(cuda, env, ed_cuda_download(cuda, env, host, from, bytes));
 }
 
+static encdiff_status copy(ed_backend *self, ed_env *env, void *to, const void *from, size_t bytes)
+{
+    ed_cuda *cuda = ed_cuda_of(self);
+    if (!bytes) return ENCDIFF_OK;
+    ED_TRY(ed_cuda_enter(cuda, env));
+    return ed_cuda_leave(cuda, env,
+                         ED_CUDA_CALL(env, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda->stream)));
+}
+
 static encdiff_status synchronise(ed_backend *self, ed_env *env)
 {
     ed_cuda *cuda = ed_cuda_of(self);
@@ -114,6 +123,37 @@ static encdiff_status begin(ed_backend *self, ed_env *env, const ed_run *run)
 
 static encdiff_status end(ed_backend *self, ed_env *env) { return ed_cuda_leave(ed_cuda_of(self), env, ENCDIFF_OK); }
 
+static encdiff_status record(ed_backend *self, ed_env *env)
+{
+    ed_cuda *cuda = ed_cuda_of(self);
+    ED_TRY(ed_cuda_enter(cuda, env));
+    return ed_cuda_leave(cuda, env, ed_cuda_record(cuda, env));
+}
+
+static encdiff_status recorded(ed_backend *self, ed_env *env, void **recording)
+{
+    ed_cuda *cuda = ed_cuda_of(self);
+    *recording = NULL;
+    ED_TRY(ed_cuda_enter(cuda, env));
+    return ed_cuda_leave(cuda, env, ed_cuda_recorded(cuda, env, recording));
+}
+
+static encdiff_status replay(ed_backend *self, ed_env *env, void *recording)
+{
+    ed_cuda *cuda = ed_cuda_of(self);
+    ED_TRY(ed_cuda_enter(cuda, env));
+    return ed_cuda_leave(cuda, env, ed_cuda_replay(cuda, env, recording));
+}
+
+static void forget(ed_backend *self, ed_env *env, void *recording)
+{
+    ed_cuda *cuda = ed_cuda_of(self);
+    ed_env silent = quiet(env);
+    if (ed_cuda_enter(cuda, &silent) != ENCDIFF_OK) return;
+    ed_cuda_forget(cuda, recording);
+    (void)ed_cuda_leave(cuda, &silent, ENCDIFF_OK);
+}
+
 static void memory(ed_backend *self, bool reset, size_t *in_use, size_t *peak)
 {
     ed_cuda *cuda = ed_cuda_of(self);
@@ -125,6 +165,7 @@ static void memory(ed_backend *self, bool reset, size_t *in_use, size_t *peak)
 const ed_backend ed_cuda_table = {
     .version = ED_BACKEND_VERSION,
     .name = "cuda",
+    .images = 64,
 #define ED_OP(id, name_, inputs, outputs, accumulated, in_place) [ED_OP_##id] = &ed_cuda_##name_,
     .kernels =
         {
@@ -139,12 +180,17 @@ const ed_backend ed_cuda_table = {
     .release = release,
     .upload = upload,
     .download = download,
+    .copy = copy,
     .zero = zero,
     .synchronise = synchronise,
     .adamw = adamw,
     .sum_squares = sum_squares,
     .begin = begin,
     .end = end,
+    .record = record,
+    .recorded = recorded,
+    .replay = replay,
+    .forget = forget,
     .allocate_raw = allocate_raw,
     .memory = memory,
 };

@@ -49,7 +49,12 @@ typedef void (*encdiff_deallocate)(void *memory, size_t size, void *user);
  * operator hands to the next to 8 bits. Models and checkpoints are the same for both. The autoencoder is trained in
  * f32.
  */
-typedef enum encdiff_precision { ENCDIFF_PRECISION_F32 = 1, ENCDIFF_PRECISION_BF16 = 2 } encdiff_precision;
+typedef enum encdiff_precision {
+    ENCDIFF_PRECISION_F32 = 1,
+    ENCDIFF_PRECISION_BF16 = 2,
+    ENCDIFF_PRECISION_TF32 =
+        3 /* f32, but a GPU may round the operands of matrix products and convolutions to 10 bits */
+} encdiff_precision;
 
 typedef struct encdiff_context_options {
     size_t struct_size;
@@ -62,6 +67,8 @@ typedef struct encdiff_context_options {
     encdiff_deallocate deallocate;
     void *allocator_user; /* passed to allocate and deallocate */
     int32_t precision;    /* encdiff_precision; 0: ENCDIFF_PRECISION_F32 */
+    int32_t cuda_graphs;  /* encdiff_switch: a GPU's runs are recorded and replayed; default: on */
+    void *stream;         /* a GPU: the cudaStream_t to work on, which outlives the context; NULL: one of its own */
 } encdiff_context_options;
 
 /* Set every option to its default; struct_size is sizeof(encdiff_context_options) as the caller compiled it. */
@@ -74,7 +81,9 @@ ENCDIFF_API void encdiff_context_options_init(encdiff_context_options *options, 
  * context  out, to be freed with encdiff_context_free()
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_ARGUMENT for a device name of unknown form; ENCDIFF_ERROR_DEVICE when the named
- * device is unavailable (with "auto" that only decides for the CPU). The reason of a failure goes to options->log.
+ * device is unavailable (with "auto" that only decides for the CPU: encdiff_context_get_device() has the reason).
+ * "cuda" is the first GPU that works. The reason of a failure goes to options->log. The calling thread's current CUDA
+ * device is never left changed.
  */
 ENCDIFF_API encdiff_status encdiff_context_create(const encdiff_context_options *options, encdiff_context **context);
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "api/handles.h"
+#include "model/place.h"
 #include "train/stages.h"
 
 /* ---------------------------------------------------------------- graphs of a run */
@@ -33,7 +34,7 @@ static encdiff_status training_graphs(ed_env *env, const ed_team *team, ed_netwo
     out->images = share_of(team, n, &out->ranks);
     if (run == ENCDIFF_RUN_TRAIN_ENCDIFF) {
         out->count = 2;
-        return ed_stage_encdiff_graphs(env, networks, team->compute, out->images, &out->graphs[0], &out->graphs[1]);
+        return ed_stage_encdiff_graphs(team, networks, out->images, &out->graphs[0], &out->graphs[1]);
     }
     ed_autoencoder_kind kind = networks->config.autoencoder.kind;
     if (kind != ED_AE_VQ && kind != ED_AE_KL)
@@ -63,7 +64,7 @@ static encdiff_status graphs_of(ed_env *env, const ed_team *team, ed_networks *n
     *out = (run_graphs){.count = 0};
     if (!infer_kind(run, &kind)) return training_graphs(env, team, networks, run, n, out);
     share_of(team, n, &out->ranks);
-    out->images = ed_infer_chunk(n, out->ranks);
+    out->images = ed_infer_chunk(team, n, out->ranks);
     out->count = 1;
     return ed_infer_graph(env, networks, team->compute, kind, (int)out->images, &out->graphs[0]);
 }
@@ -299,15 +300,33 @@ static encdiff_status print_cases(bench *b, const char *run, const ed_graph *g, 
 }
 
 /* Numbers that no operator chokes on: uniform in [-1, 1); timesteps and indices are as good. */
-static void fill_inputs(const ed_graph *g, ed_exec *exec)
+static encdiff_status fill_input(ed_env *env, ed_exec *exec, ed_value value, size_t count)
+{
+    float *data = ed_alloc_raw(env, ED_MAX(count, 1) * sizeof *data);
+    if (!data) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ed_fill_uniform(0, ED_RANDOM_DATA, (uint64_t)value, 0, count, data);
+    for (size_t k = 0; k < count; k++) data[k] = 2 * data[k] - 1;
+    encdiff_status status = ed_exec_write(env, exec, value, data, count * sizeof *data);
+    ed_free(env, data);
+    return status;
+}
+
+static encdiff_status fill_inputs(ed_env *env, const ed_graph *g, ed_exec *exec)
 {
     for (size_t i = 0; i < g->value_count; i++)
-        if (g->values[i].storage == ED_INPUT && g->values[i].type == ED_F32) {
-            float *data = ed_exec_data(exec, (ed_value)i);
-            size_t count = (size_t)ed_shape_count(&g->values[i].shape);
-            ed_fill_uniform(0, ED_RANDOM_DATA, i, 0, count, data);
-            for (size_t k = 0; k < count; k++) data[k] = 2 * data[k] - 1;
-        }
+        if (g->values[i].storage == ED_INPUT && g->values[i].type == ED_F32)
+            ED_TRY(fill_input(env, exec, (ed_value)i, (size_t)ed_shape_count(&g->values[i].shape)));
+    return ENCDIFF_OK;
+}
+
+static encdiff_status bind_all(bench *b, ed_exec *exec)
+{
+    for (int set = 0; set < ED_SET_COUNT; set++) {
+        float *values;
+        ED_TRY(ed_networks_place(b->context->team, &b->networks, (ed_set)set, false, &values));
+        ed_exec_bind(exec, set, values, b->grads[set], 2);
+    }
+    return ENCDIFF_OK;
 }
 
 static encdiff_status time_runs(bench *b, ed_exec *exec, const ed_graph *g, double *times, int *runs)
@@ -337,12 +356,9 @@ static encdiff_status time_graph(bench *b, const char *run, ed_graph *g)
     work = ed_alloc(env, g->node_count * MAX_RUNS, sizeof *work);
     done = ed_alloc(env, g->node_count, sizeof *done);
     status = times && work && done ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
-    if (status == ENCDIFF_OK) {
-        for (int set = 0; set < ED_SET_COUNT; set++)
-            ed_exec_bind(exec, set, b->networks.sets[set].values, b->grads[set], 2);
-        fill_inputs(g, exec);
-        status = time_runs(b, exec, g, times, &runs);
-    }
+    if (status == ENCDIFF_OK) status = bind_all(b, exec);
+    if (status == ENCDIFF_OK) status = fill_inputs(env, g, exec);
+    if (status == ENCDIFF_OK) status = time_runs(b, exec, g, times, &runs);
     if (status == ENCDIFF_OK) status = print_cases(b, run, g, times, runs, work, done);
     ed_free(env, done);
     ed_free(env, work);
@@ -385,8 +401,9 @@ static encdiff_status run_bench(bench *b)
     ED_TRY(ed_config_resolve(env, b->options.config ? b->options.config : "shapes3d-official", NULL, 0, &config));
     ED_TRY(ed_networks_create(env, &config, 0, &b->networks));
     for (int set = 0; set < ED_SET_COUNT; set++) {
-        b->grads[set] = ed_alloc(env, ED_MAX(b->networks.sets[set].total, 1), sizeof(float));
-        if (!b->grads[set]) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+        ed_backend *backend = b->context->team->backend;
+        b->grads[set] = backend->allocate(backend, env, ED_MAX(b->networks.sets[set].total, 1) * sizeof(float));
+        if (!b->grads[set]) return env->status;
     }
     ED_TRY(ed_text_add(env, &b->text, "["));
     ED_TRY(bench_runs(b));
@@ -405,7 +422,10 @@ encdiff_status encdiff_context_bench(encdiff_context *context, const encdiff_ben
     if (!b.options.batch) b.options.batch = 32;
     if (!(b.options.seconds > 0)) b.options.seconds = 0.2;
     encdiff_status status = run_bench(&b);
-    for (int set = 0; set < ED_SET_COUNT; set++) ed_free(&context->env, b.grads[set]);
+    ed_backend *backend = context->team->backend;
+    for (int set = 0; set < ED_SET_COUNT; set++)
+        if (b.grads[set]) backend->release(backend, &context->env, b.grads[set]);
+    ed_networks_forget(context->team, &b.networks);
     ed_networks_free(&b.networks);
     if (status == ENCDIFF_OK)
         *json = b.text.data;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "api/handles.h"
-#include "cpu/cpu.h"
 
 /* ---------------------------------------------------------------- shared checks */
 
@@ -76,41 +75,6 @@ static int usable_processors(void)
     return n > 0 ? (int)n : 1;
 }
 
-static void describe_cpu(ed_device *device)
-{
-    char line[256];
-    *device = (ed_device){.name = "cpu", .description = "CPU", .kind = ENCDIFF_DEVICE_CPU, .available = true};
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    while (file && fgets(line, sizeof line, file)) {
-        const char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
-        snprintf(device->description, sizeof device->description, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-        break;
-    }
-    if (file) fclose(file);
-}
-
-/* This release has no CUDA backend; its place in the list says so. */
-static void describe_cuda(ed_device *device)
-{
-    *device = (ed_device){.name = "cuda:0",
-                          .description = "CUDA",
-                          .kind = ENCDIFF_DEVICE_CUDA,
-                          .reason = "this release has no CUDA backend"};
-}
-
-static encdiff_status choose_device(encdiff_context *context, const char *name)
-{
-    describe_cpu(&context->devices[0]);
-    describe_cuda(&context->devices[1]);
-    context->device_count = 2;
-    if (!name || strcmp(name, "cpu") == 0 || strcmp(name, "auto") == 0) return ENCDIFF_OK;
-    if (strncmp(name, "cuda", 4) == 0 &&
-        (!name[4] || (name[4] == ':' && name[5] && strspn(name + 5, "0123456789") == strlen(name + 5))))
-        return ed_fail(&context->env, ENCDIFF_ERROR_DEVICE, "device %s: %s", name, context->devices[1].reason);
-    return ed_fail(&context->env, ENCDIFF_ERROR_ARGUMENT, "device \"%s\": expected cpu, cuda, cuda:N or auto", name);
-}
-
 void encdiff_context_options_init(encdiff_context_options *options, size_t struct_size)
 {
     ed_api_init_options(options, struct_size);
@@ -139,6 +103,7 @@ static void release_context(encdiff_context *context)
 {
     ed_allocator allocator = context->memory.allocator;
     ed_team_free(context->team);
+    ed_device_close(context);
     allocator.release(context, sizeof *context, allocator.user);
 }
 
@@ -152,7 +117,7 @@ static encdiff_status check_options(const encdiff_context_options *o)
         snprintf(message, sizeof message, "threads %d: expected 0 .. %d", (int)o->threads, ED_TEAM_MAX_RANKS);
     else if (o->log_level < 0)
         snprintf(message, sizeof message, "log_level %d: expected an encdiff_log_level or 0", (int)o->log_level);
-    else if (o->precision < 0 || o->precision > ENCDIFF_PRECISION_BF16)
+    else if (o->precision < 0 || o->precision > ENCDIFF_PRECISION_TF32)
         snprintf(message, sizeof message, "precision %d: expected an encdiff_precision or 0", (int)o->precision);
     if (!message[0]) return ENCDIFF_OK;
     if (o->log) o->log(ENCDIFF_LOG_ERROR, message, o->log_user);
@@ -174,9 +139,11 @@ encdiff_status encdiff_context_create(const encdiff_context_options *options, en
     context->log_level = o.log_level ? o.log_level : ENCDIFF_LOG_WARNING;
     context->env = (ed_env){
         .memory = &context->memory, .cancel = &context->cancel, .log = o.log ? forward_log : NULL, .log_user = context};
-    encdiff_status status = choose_device(context, o.device);
+    ed_backend_options backend = {
+        .stream = o.stream, .tf32 = o.precision == ENCDIFF_PRECISION_TF32, .plain = o.cuda_graphs == ENCDIFF_OFF};
+    encdiff_status status = ed_device_open(context, o.device, &backend);
     int threads = o.threads ? o.threads : ED_MIN(usable_processors(), ED_TEAM_MAX_RANKS);
-    if (status == ENCDIFF_OK) status = ed_team_create(&context->env, ed_backend_cpu(), threads, &context->team);
+    if (status == ENCDIFF_OK) status = ed_team_create(&context->env, context->backend, threads, &context->team);
     if (status == ENCDIFF_OK) context->team->compute = o.precision == ENCDIFF_PRECISION_BF16 ? ED_BF16 : ED_F32;
     if (status != ENCDIFF_OK) {
         report_failure(context);
@@ -213,19 +180,28 @@ void encdiff_cancel_reset(encdiff_context *context)
     if (context) atomic_store(&context->cancel, false);
 }
 
-int32_t encdiff_context_device_count(encdiff_context *context) { return context ? context->device_count : 0; }
+int32_t encdiff_context_device_count(encdiff_context *context)
+{
+    if (!context) return 0;
+    if (!context->device_count) ed_device_list(context);
+    return context->device_count;
+}
 
 encdiff_status encdiff_context_get_device(encdiff_context *context, int32_t index, encdiff_device_info *info)
 {
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, info != NULL);
-    ED_REQUIRE(context, index >= -1 && index < context->device_count);
-    const ed_device *d = &context->devices[index < 0 ? context->device : index];
+    ED_REQUIRE(context, index >= -1 && (index <= 0 || index < encdiff_context_device_count(context)));
+    if (index < 0) index = context->device;
+    if (index > 0) ed_device_list(context);
+    const ed_device *d = &context->devices[index];
     encdiff_device_info filled = {.name = d->name,
                                   .description = d->description,
                                   .kind = d->kind,
                                   .available = d->available,
-                                  .reason = d->available ? NULL : d->reason};
+                                  .reason = d->available ? NULL : d->reason,
+                                  .memory_total = d->memory_total,
+                                  .memory_free = d->memory_free};
     if (d->kind == ENCDIFF_DEVICE_CPU) {
         uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
         filled.memory_total = page * (uint64_t)sysconf(_SC_PHYS_PAGES);
@@ -240,6 +216,10 @@ encdiff_status encdiff_context_get_memory(const encdiff_context *context, encdif
     encdiff_memory_info filled = {.host_in_use = atomic_load(&context->memory.in_use),
                                   .host_peak = atomic_load(&context->memory.peak),
                                   .allocations = atomic_load(&context->memory.calls)};
+    size_t in_use = 0, peak = 0;
+    if (context->backend->memory) context->backend->memory(context->backend, false, &in_use, &peak);
+    filled.device_in_use = in_use;
+    filled.device_peak = peak;
     /* A const context cannot record a misuse; it is returned all the same. */
     size_t given;
     memcpy(&given, info, sizeof given);
@@ -252,5 +232,8 @@ encdiff_status encdiff_context_get_memory(const encdiff_context *context, encdif
 
 void encdiff_context_reset_peak(encdiff_context *context)
 {
-    if (context) atomic_store(&context->memory.peak, atomic_load(&context->memory.in_use));
+    size_t in_use, peak;
+    if (!context) return;
+    atomic_store(&context->memory.peak, atomic_load(&context->memory.in_use));
+    if (context->backend->memory) context->backend->memory(context->backend, true, &in_use, &peak);
 }

@@ -4,7 +4,7 @@
  *   handles.h   what the handles are, and the checks that all functions share
  *   scoring.h   evaluations: metrics.c metrics_model.c metric_table.c scores.c
  *   evaluation.h  scores while training: evaluation.c
- *   context.c model.c networks.c dataset.c image.c plot.c trainer.c sampler.c bench.c
+ *   context.c device.c model.c networks.c dataset.c image.c plot.c trainer.c sampler.c bench.c
  *   version.c
  *
  * It stands on everything, and nothing stands on it. Handles hold references on what they use, so that a host may free
@@ -17,6 +17,7 @@
 
 #include "data/data.h"
 #include "diffusion/generate.h"
+#include "graph/plugin.h"
 #include "model/infer.h"
 #include "model/weights.h"
 
@@ -26,6 +27,7 @@ typedef struct ed_device {
     char name[32], description[256], reason[256];
     encdiff_device_kind kind;
     bool available;
+    uint64_t memory_total, memory_free;
 } ed_device;
 
 struct encdiff_context {
@@ -37,8 +39,12 @@ struct encdiff_context {
     void *log_user;
     int32_t log_level;
     ed_team *team;
-    ed_device devices[ED_MAX_DEVICES];
-    int device_count, device; /* known; in use */
+    ed_loaded_plugin plugin; /* of CUDA; loaded when a GPU is asked for or about */
+    ed_backend *backend;
+    ed_device devices[ED_MAX_DEVICES]; /* the CPU, then GPUs; see ed_device_list() */
+    int device_count, device;          /* known, 0: not looked for yet; in use */
+    int refused;                       /* the GPU that "auto" did not get, and why */
+    char refusal[256];
 };
 
 /* Weights that models on several contexts may share; they live in the memory of the context that made them. */
@@ -66,6 +72,12 @@ struct encdiff_dataset {
     encdiff_context *context;
     ed_dataset *dataset;
 };
+
+/* device.c. Look for devices, and at what memory they have now. */
+void ed_device_list(encdiff_context *context);
+/* The backend for encdiff_context_options.device. */
+encdiff_status ed_device_open(encdiff_context *context, const char *name, const ed_backend_options *options);
+void ed_device_close(encdiff_context *context);
 
 /* Record misuse: a NULL or impossible argument of function `where`. */
 encdiff_status ed_api_refuse(encdiff_context *context, const char *where, const char *what);

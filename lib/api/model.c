@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "api/handles.h"
+#include "model/place.h"
 #include "model/published.h"
 
 /* ---------------------------------------------------------------- configuration */
@@ -146,6 +147,14 @@ encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *d
     return load(context, file, "the model in memory", true, model);
 }
 
+/* The values of a set, or of all (ED_SET_COUNT), are in the host's arrays: read from the file, and as a trainer that
+ * works on a device has them now. */
+static encdiff_status need(encdiff_model *m, ed_set set)
+{
+    ED_TRY(ed_networks_need(ed_model_networks(m), set));
+    return ed_networks_fetch(m->context->team, ed_model_networks(m));
+}
+
 _Static_assert(ENCDIFF_FOUND_UNET == 1 << ED_SET_UNET && ENCDIFF_FOUND_ENCODER == 1 << ED_SET_ENCODER &&
                    ENCDIFF_FOUND_AUTOENCODER == 1 << ED_SET_FIRST_STAGE &&
                    ENCDIFF_FOUND_DISCRIMINATOR == 1 << ED_SET_DISCRIMINATOR,
@@ -176,7 +185,7 @@ encdiff_status encdiff_model_export(encdiff_model *model, const char *path)
 {
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, path);
-    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT));
+    ED_TRY(need(model, ED_SET_COUNT));
     return ed_published_export(&model->context->env, ed_model_networks(model), path);
 }
 
@@ -184,7 +193,7 @@ encdiff_status encdiff_model_save(encdiff_model *model, const char *path)
 {
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, path);
-    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT));
+    ED_TRY(need(model, ED_SET_COUNT));
     return ed_networks_save(&model->context->env, ed_model_networks(model), path);
 }
 
@@ -194,7 +203,7 @@ encdiff_status encdiff_model_save_memory(encdiff_model *model, void **data, size
     ED_REQUIRE(model->context, data && size);
     uint8_t *bytes = NULL;
     *data = NULL;
-    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT));
+    ED_TRY(need(model, ED_SET_COUNT));
     ED_TRY(ed_networks_save_memory(&model->context->env, ed_model_networks(model), &bytes, size));
     *data = bytes;
     return ENCDIFF_OK;
@@ -207,7 +216,7 @@ encdiff_status encdiff_model_share(encdiff_model *model, encdiff_context *contex
     *shared = NULL;
     if (model->weights->trained)
         return ed_fail(&model->context->env, ENCDIFF_ERROR_STATE, "a trainer holds the model: it cannot be shared");
-    ED_TRY(ed_networks_need(ed_model_networks(model), ED_SET_COUNT)); /* from here on nobody writes to them */
+    ED_TRY(need(model, ED_SET_COUNT)); /* from here on nobody writes to them */
     atomic_fetch_add(&model->weights->references, 1);
     encdiff_status status = make_model(context, model->weights, shared);
     /* the reason is with the other context; the caller asked the model's */
@@ -367,7 +376,7 @@ encdiff_status encdiff_model_read_parameter(encdiff_model *m, const char *name, 
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, name && values);
     ED_TRY(look_up(m, name, count, &t));
-    ED_TRY(ed_networks_need(ed_model_networks(m), t.set));
+    ED_TRY(need(m, t.set));
     ed_params_to_published(t.params, t.values, t.ref, values);
     return ENCDIFF_OK;
 }
@@ -381,7 +390,7 @@ encdiff_status encdiff_model_write_parameter(encdiff_model *m, const char *name,
     if (atomic_load(&m->weights->references) > 1)
         return ed_fail(&m->context->env, ENCDIFF_ERROR_STATE, "the weights are shared: they are read-only");
     ED_TRY(ed_api_check_finite(m->context, name, values, (size_t)count));
-    ED_TRY(ed_networks_need(ed_model_networks(m), t.set));
+    ED_TRY(need(m, t.set));
     ed_params_from_published(t.params, t.values, t.ref, values);
     t.params->version++;
     return ENCDIFF_OK;

@@ -76,13 +76,15 @@ typedef struct ed_adamw {
 struct ed_backend {
     uint32_t version; /* ED_BACKEND_VERSION */
     const char *name;
-    bool host_memory;                                               /* its memory can be read and written directly */
-    const ed_kernel *kernels[ED_OP_COUNT];                          /* NULL where the backend lacks the operator */
-    const ed_kernel *bf16[ED_OP_COUNT];                             /* for bf16 activations; NULL: see widen.h */
+    bool host_memory;                      /* its memory can be read and written directly */
+    int images;                            /* that a graph holds at once, if nothing else says */
+    const ed_kernel *kernels[ED_OP_COUNT]; /* NULL where the backend lacks the operator */
+    const ed_kernel *bf16[ED_OP_COUNT];    /* for bf16 activations; NULL: see widen.h */
     void *(*allocate)(ed_backend *self, ed_env *env, size_t bytes); /* zeroed */
     void (*release)(ed_backend *self, ed_env *env, void *pointer);
     encdiff_status (*upload)(ed_backend *self, ed_env *env, void *to, const void *host, size_t bytes);
     encdiff_status (*download)(ed_backend *self, ed_env *env, void *host, const void *from, size_t bytes);
+    encdiff_status (*copy)(ed_backend *self, ed_env *env, void *to, const void *from, size_t bytes); /* both its own */
     encdiff_status (*zero)(ed_backend *self, ed_env *env, void *pointer, size_t bytes);
     encdiff_status (*synchronise)(ed_backend *self, ed_env *env);
     /* bf16 to f32, and rounded back to nearest even. Where host_memory is. */
@@ -97,6 +99,14 @@ struct ed_backend {
     /* Optional, both or neither: called around the kernels of a run, which only enqueue work then. */
     encdiff_status (*begin)(ed_backend *self, ed_env *env, const ed_run *run);
     encdiff_status (*end)(ed_backend *self, ed_env *env);
+    /*
+     * Optional, all or none: runs that are recorded once and then replayed. What kernels enqueue between record and
+     * recorded is kept, not done; *recording is what replay enqueues, with the same operands, for any run.
+     */
+    encdiff_status (*record)(ed_backend *self, ed_env *env);
+    encdiff_status (*recorded)(ed_backend *self, ed_env *env, void **recording);
+    encdiff_status (*replay)(ed_backend *self, ed_env *env, void *recording);
+    void (*forget)(ed_backend *self, ed_env *env, void *recording);
     /* Optional: memory of undefined content, for what is written before it is read. */
     void *(*allocate_raw)(ed_backend *self, ed_env *env, size_t bytes);
     /* Optional: bytes of the device's memory in use, and the most that were; `reset` starts the latter again. */

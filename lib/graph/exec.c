@@ -8,6 +8,14 @@ typedef struct binding {
     uint64_t version;
 } binding;
 
+#define MAX_RECORDINGS 2 /* training runs a graph in two parts */
+
+/* Nodes first .. last-1, replayed once `made`. */
+typedef struct recording {
+    int first, last; /* last 0: none */
+    void *made;
+} recording;
+
 struct ed_exec {
     ed_env *env; /* for release only; runs use the caller's */
     ed_backend *backend;
@@ -19,6 +27,8 @@ struct ed_exec {
     double *times;  /* one per node while profiling */
     bool profile;
     binding sets[ED_MAX_SETS];
+    recording recordings[MAX_RECORDINGS];
+    bool unrecorded; /* recording has failed once */
 };
 
 static void *address(const ed_exec *exec, ed_value value)
@@ -115,6 +125,16 @@ static void release_states(ed_exec *exec)
     }
 }
 
+/* Recordings have operands' addresses in them. */
+static void forget_recordings(ed_exec *exec)
+{
+    for (int i = 0; i < MAX_RECORDINGS; i++) {
+        recording *r = &exec->recordings[i];
+        if (r->made) exec->backend->forget(exec->backend, exec->env, r->made);
+        *r = (recording){.last = 0};
+    }
+}
+
 encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *graph, int parts, ed_exec **out)
 {
     *out = NULL;
@@ -171,6 +191,7 @@ void ed_exec_free(ed_exec *exec)
 {
     if (!exec) return;
     ed_env *env = exec->env;
+    forget_recordings(exec);
     release_states(exec);
     if (exec->arena) exec->backend->release(exec->backend, env, exec->arena);
     ed_plan_free(env, &exec->plan);
@@ -183,6 +204,7 @@ void ed_exec_bind(ed_exec *exec, int set, float *values, float *grads, uint64_t 
 {
     binding *b = &exec->sets[set];
     if (b->values == values && b->grads == grads && b->version == version) return;
+    if (b->values != values || b->grads != grads) forget_recordings(exec);
     *b = (binding){values, grads, version};
     for (size_t n = 0; n < exec->graph->node_count; n++) resolve(exec, n);
 }
@@ -254,6 +276,56 @@ static encdiff_status run_nodes(ed_env *env, ed_exec *exec, const ed_run *run, i
     return result;
 }
 
+static recording *find_recording(ed_exec *exec, int first, int last, bool *first_time)
+{
+    *first_time = false;
+    for (int i = 0; i < MAX_RECORDINGS; i++) {
+        recording *r = &exec->recordings[i];
+        if (r->last == last && r->first == first) return r;
+        if (r->last) continue;
+        *first_time = true;
+        *r = (recording){first, last, NULL};
+        return r;
+    }
+    return NULL;
+}
+
+/* On failure nothing was done and nothing is owned. */
+static encdiff_status make_recording(ed_env *env, ed_exec *exec, const ed_run *run, recording *r)
+{
+    ed_backend *b = exec->backend;
+    ED_TRY(b->record(b, env));
+    encdiff_status status = run_nodes(env, exec, run, r->first, r->last);
+    ed_env later;
+    ed_env_child(&later, env);
+    encdiff_status ended = b->recorded(b, status == ENCDIFF_OK ? env : &later, &r->made);
+    if (status == ENCDIFF_OK) return ended;
+    if (r->made) b->forget(b, env, r->made);
+    r->made = NULL;
+    return status;
+}
+
+/*
+ * The first run is a plain one, in which libraries do what they do once; the second is recorded, and replayed from
+ * then on. Where recording fails, which is said, the runs are plain ones.
+ */
+static encdiff_status run_recorded(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
+{
+    bool first_time;
+    recording *r = find_recording(exec, first, last, &first_time);
+    if (!r || first_time) return run_nodes(env, exec, run, first, last);
+    if (!r->made) {
+        ed_env later;
+        ed_env_child(&later, env);
+        if (make_recording(&later, exec, run, r) != ENCDIFF_OK) {
+            ed_log(env, ED_LOG_WARNING, "a run is not recorded: %s", later.message);
+            exec->unrecorded = true;
+            return run_nodes(env, exec, run, first, last);
+        }
+    }
+    return exec->backend->replay(exec->backend, env, r->made);
+}
+
 encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int first, int last)
 {
     if (last < 0) last = (int)exec->graph->node_count;
@@ -261,7 +333,9 @@ encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int fi
     run = run ? run : &plain;
     ed_backend *backend = exec->backend;
     if (backend->begin) ED_TRY(backend->begin(backend, env, run));
-    encdiff_status result = run_nodes(env, exec, run, first, last);
+    bool plain_run = !backend->record || exec->unrecorded || exec->profile || first == last;
+    encdiff_status result = plain_run ? run_nodes(env, exec, run, first, last)
+                                      : run_recorded(env, exec, run, first, last);
     if (!backend->end) return result;
     encdiff_status ended = backend->end(backend, env);
     return result == ENCDIFF_OK ? ended : result;

@@ -7,6 +7,8 @@
  *   gradient.c       reverse-mode differentiation, appending nodes
  *   plan.c           lifetimes, offsets in one arena, reuse in place
  *   exec.c           runs a planned graph on a backend; nothing is allocated while it runs
+ *   team.c mirror.c  the ranks that run graphs together, and their device's copies of parameters
+ *   plugin.c         backends that are opened at run time
  *   widen.c          a bf16 operator by the f32 kernel, for backends that have no other
  *   backend.h        what a backend (lib/cpu, lib/reference, cuda) provides
  *

@@ -18,6 +18,7 @@ typedef struct ed_backend_options {
     void *stream; /* the device's stream to work on, for example a cudaStream_t; NULL: one of the backend's own */
     bool tf32;    /* matrix products and convolutions of f32 may round their operands to TF32 */
     bool im2col;  /* convolutions without cuDNN: as matrix products, to compare with */
+    bool plain;   /* runs are not recorded to be replayed */
 } ed_backend_options;
 
 typedef struct ed_plugin {

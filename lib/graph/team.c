@@ -32,6 +32,7 @@ void ed_team_free(ed_team *team)
 {
     if (!team) return;
     ed_env *env = team->env;
+    ed_team_forget_all(team);
     for (int n = 2; team->comm && n <= team->ranks; n++) ed_thread_comm_free(env, team->comm[n]);
     ed_pool_free(env, team->pool);
     ed_free(env, team->comm);

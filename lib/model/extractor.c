@@ -38,6 +38,7 @@ void ed_extractor_free(ed_extractor *x)
     if (!x) return;
     ed_env *env = x->team->env;
     free_program(x);
+    if (x->params.values) ed_team_forget(x->team, x->params.values);
     ed_params_free(&x->params);
     ed_free(env, x);
 }
@@ -88,7 +89,9 @@ static encdiff_status prepare_rank(ed_extractor *x, int rank)
     if (x->kind == ED_EXTRACT_INCEPTION && !x->resized[rank] &&
         !(x->resized[rank] = ed_alloc(env, pixels, sizeof(float))))
         return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ed_exec_bind(x->execs[rank], 0, x->params.values, NULL, x->params.version);
+    float *values;
+    ED_TRY(ed_team_place(x->team, x->params.values, x->params.total, x->params.version, &values));
+    ed_exec_bind(x->execs[rank], 0, values, NULL, x->params.version);
     return ENCDIFF_OK;
 }
 

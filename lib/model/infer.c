@@ -1,8 +1,8 @@
 /* Graphs per kind and chunk size, an execution of each per rank, or one that all ranks run together. */
 #include "model/infer.h"
+#include "model/place.h"
 #include "model/weights.h"
 
-#define MAX_CHUNK 8     /* images: the activations of a chunk stay in the caches */
 #define MAX_PROGRAMS 24 /* graphs kept; the least recently used makes room */
 #define MAX_PARTS 16    /* of an operator: the barriers between operators grow with them, what they divide shrinks */
 
@@ -55,6 +55,7 @@ void ed_infer_free(ed_infer *infer)
     if (!infer) return;
     for (int i = 0; i < MAX_PROGRAMS; i++) free_program(infer, infer->programs[i]);
     ed_packs_free(infer->packs);
+    ed_networks_forget(infer->team, infer->networks);
     ed_free(infer->team->env, infer);
 }
 
@@ -175,17 +176,6 @@ static encdiff_status get_program(ed_infer *infer, ed_infer_kind kind, int chunk
     return ENCDIFF_OK;
 }
 
-/* Raw values and averages are told apart by the version's lowest bit, so that kernels renew what they derived. */
-static void bind(ed_infer *infer, ed_exec *exec)
-{
-    ed_networks *n = infer->networks;
-    float *averages[ED_SET_COUNT] = {[ED_SET_UNET] = n->unet_ema, [ED_SET_ENCODER] = n->encoder_ema};
-    for (int set = 0; set < ED_SET_COUNT; set++) {
-        bool ema = infer->use_ema && averages[set];
-        ed_exec_bind(exec, set, ema ? averages[set] : n->sets[set].values, NULL, 2 * n->sets[set].version + ema);
-    }
-}
-
 static ed_set set_of(ed_infer_kind kind)
 {
     switch (kind) {
@@ -197,11 +187,22 @@ static ed_set set_of(ed_infer_kind kind)
     }
 }
 
+/* Raw values and averages are told apart by the version's lowest bit, so that kernels renew what they derived. */
+static encdiff_status bind(ed_infer *infer, ed_exec *exec, ed_set set)
+{
+    ed_networks *n = infer->networks;
+    bool ema = infer->use_ema && ((set == ED_SET_UNET && n->unet_ema) || (set == ED_SET_ENCODER && n->encoder_ema));
+    float *values;
+    ED_TRY(ed_networks_place(infer->team, n, set, ema, &values));
+    ed_exec_bind(exec, (int)set, values, NULL, 2 * n->sets[set].version + ema);
+    return ENCDIFF_OK;
+}
+
 static encdiff_status prepare_rank(ed_infer *infer, program *p, int rank)
 {
     ed_team *team = infer->team;
     if (!p->execs[rank]) ED_TRY(ed_exec_create_parts(team->env, team->backend, &p->graph, p->parts, &p->execs[rank]));
-    bind(infer, p->execs[rank]);
+    ED_TRY(bind(infer, p->execs[rank], set_of(p->kind)));
     return ed_exec_pack(team->env, p->execs[rank], infer->packs);
 }
 
@@ -285,10 +286,11 @@ static encdiff_status run_together(job *j)
     return ENCDIFF_OK;
 }
 
-/* The largest share in equal chunks of at most MAX_CHUNK images. */
-int ed_infer_chunk(int64_t n, int ranks)
+/* The largest share in equal chunks of at most as many images as the backend likes. */
+int ed_infer_chunk(const ed_team *team, int64_t n, int ranks)
 {
-    int64_t share = (n + ranks - 1) / ranks, pieces = (share + MAX_CHUNK - 1) / MAX_CHUNK;
+    int most = team->backend->images;
+    int64_t share = (n + ranks - 1) / ranks, pieces = (share + most - 1) / most;
     return (int)((share + pieces - 1) / pieces);
 }
 
@@ -306,7 +308,7 @@ encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, cons
         return ed_fail(infer->team->env, ENCDIFF_ERROR_SHAPE, "%lld images: at least one is needed", (long long)n);
     int parts = parts_of(infer, n), ranks = parts > 1 ? 1 : (int)ED_MIN(n, (int64_t)infer->team->ranks);
     job j = {.infer = infer, .ranks = ranks, .n = n, .inputs = inputs, .outputs = outputs};
-    ED_TRY(get_program(infer, kind, ed_infer_chunk(n, ranks), parts, &j.program));
+    ED_TRY(get_program(infer, kind, ed_infer_chunk(infer->team, n, ranks), parts, &j.program));
     ED_TRY(ed_networks_need(infer->networks, set_of(kind)));
     for (int r = 0; r < ranks; r++) ED_TRY(prepare_rank(infer, j.program, r));
     if (parts > 1) return run_together(&j);

@@ -41,7 +41,7 @@ encdiff_status ed_infer_run(ed_infer *infer, ed_infer_kind kind, int64_t n, cons
 encdiff_status ed_infer_map_sizes(ed_infer *infer, int *count, int sizes[ED_MAX_MAPS]);
 /* For plans and benchmarks: the chunk that n images on `ranks` ranks are run in, and its graph (to be freed, also on
  * failure). */
-int ed_infer_chunk(int64_t n, int ranks);
+int ed_infer_chunk(const ed_team *team, int64_t n, int ranks);
 encdiff_status ed_infer_graph(ed_env *env, ed_networks *networks, ed_type compute, ed_infer_kind kind, int chunk,
                               ed_graph *graph);
 

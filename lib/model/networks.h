@@ -6,6 +6,7 @@
  *   networks.c   all parameter sets of a configuration: declaration, initialisation, names
  *   weights.c    to and from safetensors
  *   published.c  to and from checkpoints of the published code
+ *   place.c      the sets in the memory of a backend
  *   config.c presets.c
  *
  * The mathematics: Yang et al. 2024 (arXiv 2402.09712); U-Net and autoencoder as in Rombach et al. 2022 (arXiv

@@ -74,11 +74,9 @@ encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_pa
     return ENCDIFF_OK;
 }
 
-encdiff_status ed_weight_list_add_array(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
-                                        int64_t count, const void *data)
+encdiff_status ed_weight_list_add_item(ed_env *env, ed_weight_list *list, const char *name, ed_st_item item)
 {
-    return add_item(env, list, ed_strdup(env, name),
-                    (ed_st_item){.type = type, .rank = 1, .dim = {count}, .data = data});
+    return add_item(env, list, ed_strdup(env, name), item);
 }
 
 encdiff_status ed_weight_list_add_scalar(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,

@@ -21,9 +21,8 @@ void ed_name_average(const char *published, char *name, size_t size); /* "ema." 
 /* Every tensor of a set; `values` is laid out like the set's. */
 encdiff_status ed_weight_list_add(ed_env *env, ed_weight_list *list, const ed_params *params, const float *values,
                                   ed_naming naming);
-/* A plain array of the list's own layout, borrowed. */
-encdiff_status ed_weight_list_add_array(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
-                                        int64_t count, const void *data);
+/* Anything else; the name is copied, what the item points to is borrowed. */
+encdiff_status ed_weight_list_add_item(ed_env *env, ed_weight_list *list, const char *name, ed_st_item item);
 encdiff_status ed_weight_list_add_scalar(ed_env *env, ed_weight_list *list, const char *name, ed_st_type type,
                                          const void *data);
 /* The networks' tensors: all sets but LPIPS, and the averages as "ema." + name. */

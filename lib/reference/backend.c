@@ -96,6 +96,7 @@ static const ed_backend backend = {
     .version = ED_BACKEND_VERSION,
     .name = "reference",
     .host_memory = true,
+    .images = 8,
     .kernels =
         {
 #define ED_OP(id, name, inputs, outputs, accumulated, in_place) [ED_OP_##id] = &ed_ref_##name,
@@ -106,6 +107,7 @@ static const ed_backend backend = {
     .release = release,
     .upload = copy,
     .download = copy,
+    .copy = copy,
     .zero = zero,
     .synchronise = synchronise,
     .widen = widen,

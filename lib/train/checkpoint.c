@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "model/place.h"
 #include "model/weights.h"
 #include "train/trainer.h"
 
@@ -23,6 +24,7 @@
 
 typedef struct moment {
     char name[64];
+    ed_backend *backend; /* that has the data in its memory */
     float *data;
     size_t count;
 } moment;
@@ -41,10 +43,27 @@ static int list_moments(const ed_trainer *t, moment out[MAX_MOMENTS])
                 const ed_optimizer_set *set = &optimizers[o]->sets[s];
                 moment *m = &out[count++];
                 snprintf(m->name, sizeof m->name, "train.%s.%d.%s", names[o], s, k ? "v" : "m");
+                m->backend = t->team->backend;
                 m->data = k ? set->v : set->m;
                 m->count = set->params->total;
             }
     return count;
+}
+
+static encdiff_status fill(ed_env *env, void *user, void *buffer)
+{
+    const moment *m = user;
+    return m->backend->download(m->backend, env, buffer, m->data, m->count * sizeof(float));
+}
+
+static ed_st_item item_of(moment *m)
+{
+    ed_st_item item = {.type = ED_ST_F32, .rank = 1, .dim = {(int64_t)m->count}};
+    if (m->backend->host_memory)
+        item.data = m->data;
+    else
+        item.fill = fill, item.user = m;
+    return item;
 }
 
 /* ---------------------------------------------------------------- counters */
@@ -132,6 +151,7 @@ static encdiff_status write_checkpoint(ed_trainer *t, const char *path, ed_weigh
     moment moments[MAX_MOMENTS];
     size_t count;
     state s = state_of(t);
+    ED_TRY(ed_networks_fetch(t->team, t->networks));
     ED_TRY(ed_networks_metadata(env, t->networks, text, pairs, &count));
     ED_TRY(ed_text_add(env, &text[4], STATE_FORMAT, s.step, s.batches, s.updates, s.discriminator_updates, s.epoch,
                        s.batch, s.samples, s.seed));
@@ -139,9 +159,7 @@ static encdiff_status write_checkpoint(ed_trainer *t, const char *path, ed_weigh
     pairs[count++] = (ed_st_pair){META_STATE, text[4].data};
     ED_TRY(ed_weight_list_add_networks(env, list, t->networks));
     int n = list_moments(t, moments);
-    for (int i = 0; i < n; i++)
-        ED_TRY(ed_weight_list_add_array(env, list, moments[i].name, ED_ST_F32, (int64_t)moments[i].count,
-                                        moments[i].data));
+    for (int i = 0; i < n; i++) ED_TRY(ed_weight_list_add_item(env, list, moments[i].name, item_of(&moments[i])));
     return ed_safetensors_write(env, path, list->items, list->count, pairs, count);
 }
 
@@ -263,11 +281,22 @@ static void take_average(float *to, const float *from, const ed_params *params)
     if (to) memcpy(to, from ? from : params->values, params->total * sizeof(float));
 }
 
-/* Nothing here can fail. */
-static void adopt(ed_trainer *t, loaded *l)
+static encdiff_status adopt_moments(ed_trainer *t, const loaded *l)
+{
+    moment moments[MAX_MOMENTS];
+    int count = list_moments(t, moments);
+    for (int i = 0; i < count; i++) {
+        moment *m = &moments[i];
+        ED_TRY(m->backend->upload(m->backend, t->env, m->data, l->moments[i], m->count * sizeof(float)));
+    }
+    return ENCDIFF_OK;
+}
+
+/* Only a device that has failed makes this fail. */
+static encdiff_status adopt(ed_trainer *t, loaded *l)
 {
     ed_networks *n = t->networks;
-    moment moments[MAX_MOMENTS];
+    ED_TRY(adopt_moments(t, l));
     for (int set = 0; set < ED_SET_LPIPS; set++) {
         memcpy(n->sets[set].values, l->networks.sets[set].values, n->sets[set].total * sizeof(float));
         n->sets[set].version++;
@@ -277,8 +306,6 @@ static void adopt(ed_trainer *t, loaded *l)
     n->scale_factor = l->networks.scale_factor;
     n->scale_known = l->networks.scale_known;
     n->steps = l->networks.steps;
-    int count = list_moments(t, moments);
-    for (int i = 0; i < count; i++) memcpy(moments[i].data, l->moments[i], moments[i].count * sizeof(float));
     t->step = t->report.step = l->state.step;
     t->batches = l->state.batches;
     t->samples = l->state.samples;
@@ -292,6 +319,7 @@ static void adopt(ed_trainer *t, loaded *l)
     ed_train_log_close(t->env, t->log); /* and the log is trimmed to it */
     t->log = NULL;
     ed_latent_cache_clear(t->cache);
+    return ENCDIFF_OK;
 }
 
 static encdiff_status resume_file(ed_trainer *t, const char *path)
@@ -300,7 +328,7 @@ static encdiff_status resume_file(ed_trainer *t, const char *path)
     loaded l = {.state = {0}};
     ED_TRY(ed_safetensors_open(t->env, path, &file));
     encdiff_status status = read_checkpoint(t, file, path, &l);
-    if (status == ENCDIFF_OK) adopt(t, &l);
+    if (status == ENCDIFF_OK) status = adopt(t, &l);
     free_loaded(t->env, &l);
     return status;
 }

@@ -14,13 +14,15 @@ static encdiff_status add_segments(ed_optimizer *o, int set)
     for (size_t i = 0; i < params->count; i++) {
         const ed_param *p = &params->items[i];
         size_t count = (size_t)ed_shape_count(&p->shape);
+        bool follows = i > 0 && !params->items[i - 1].buffer;
         if (p->buffer || !count) continue;
-        o->total += count;
         ed_segment *last = o->segment_count ? &o->segments[o->segment_count - 1] : NULL;
-        if (last && last->set == set && last->offset + last->count == p->offset) {
-            last->count += count;
+        if (last && last->set == set && follows) {
+            o->total += p->offset + count - (last->offset + last->count);
+            last->count = p->offset + count - last->offset;
             continue;
         }
+        o->total += count;
         ED_TRY(ed_reserve(o->team->env, &o->segments, &o->segment_capacity, o->segment_count + 1, sizeof *o->segments));
         o->segments[o->segment_count++] = (ed_segment){set, p->offset, count};
     }
@@ -81,9 +83,11 @@ void ed_optimizer_free(ed_optimizer *o)
 void ed_optimizer_clear(ed_optimizer *o)
 {
     ed_backend *b = o->team->backend;
+    ed_env env; /* a device that fails here failed before, which is what the caller is told */
+    ed_env_child(&env, o->team->env);
     for (int i = 0; i < o->count; i++)
         for (int r = 0; r < o->team->ranks; r++)
-            (void)b->zero(b, o->team->env, o->sets[i].grads[r], o->sets[i].params->total * sizeof(float));
+            (void)b->zero(b, &env, o->sets[i].grads[r], o->sets[i].params->total * sizeof(float));
 }
 
 /* ---------------------------------------------------------------- one update */
@@ -108,10 +112,12 @@ static encdiff_status for_blocks(ed_env *env, job *j, int rank, block_function *
         int64_t from = ED_MAX(first - at, 0), to = ED_MIN(last - at, (int64_t)segment->count);
         at += (int64_t)segment->count;
         const ed_optimizer_set *set = &o->sets[segment->set];
-        for (int64_t i = from; i < to; i += BLOCK) {
+        /* a device takes a segment at once */
+        int64_t block = o->team->backend->host_memory ? BLOCK : ED_MAX(to - from, 1);
+        for (int64_t i = from; i < to; i += block) {
             size_t offset = segment->offset + (size_t)i;
             for (int r = 0; r < o->team->ranks; r++) parts[r] = set->grads[r] + offset;
-            ED_TRY(function(env, j, rank, set, offset, (size_t)ED_MIN(BLOCK, to - i), parts));
+            ED_TRY(function(env, j, rank, set, offset, (size_t)ED_MIN(block, to - i), parts));
         }
     }
     return ENCDIFF_OK;
@@ -135,8 +141,8 @@ static encdiff_status update_block(ed_env *env, job *j, int rank, const ed_optim
     (void)rank;
     ed_team *team = j->optimizer->team;
     ed_backend *b = team->backend;
-    ED_TRY(b->adamw(b, env, &j->adamw, count, set->params->values + at, parts, team->ranks, set->m + at, set->v + at,
-                    set->ema ? set->ema + at : NULL));
+    ED_TRY(b->adamw(b, env, &j->adamw, count, set->values + at, parts, team->ranks, set->m + at, set->v + at,
+                    set->average ? set->average + at : NULL));
     for (int r = 0; r < team->ranks; r++) ED_TRY(b->zero(b, env, parts[r], count * sizeof(float)));
     return ENCDIFF_OK;
 }
@@ -154,14 +160,31 @@ static encdiff_status update_rank(ed_env *env, void *argument, int rank)
 }
 
 /* Running statistics are part of an averaged network too, as they are now. */
-static void copy_buffers(const ed_optimizer_set *set)
+static encdiff_status copy_buffers(ed_team *team, const ed_optimizer_set *set)
 {
-    for (size_t i = 0; set->ema && i < set->params->count; i++) {
+    ed_backend *b = team->backend;
+    for (size_t i = 0; set->average && i < set->params->count; i++) {
         const ed_param *p = &set->params->items[i];
         if (p->buffer)
-            memcpy(set->ema + p->offset, set->params->values + p->offset,
-                   (size_t)ed_shape_count(&p->shape) * sizeof(float));
+            ED_TRY(b->copy(b, team->env, set->average + p->offset, set->values + p->offset,
+                           (size_t)ed_shape_count(&p->shape) * sizeof(float)));
     }
+    return ENCDIFF_OK;
+}
+
+static encdiff_status place(ed_team *team, ed_optimizer_set *set)
+{
+    const ed_params *p = set->params;
+    ED_TRY(ed_team_place(team, p->values, p->total, p->version, &set->values));
+    return ed_team_place(team, set->ema, p->total, p->version, &set->average);
+}
+
+/* The values that an update has changed have a new version. */
+static void finish(ed_team *team, ed_optimizer_set *set)
+{
+    uint64_t from = set->params->version++;
+    ed_team_changed(team, set->params->values, from, from + 1);
+    if (set->ema) ed_team_changed(team, set->ema, from, from + 1);
 }
 
 encdiff_status ed_optimizer_step(ed_optimizer *o, const ed_update *u)
@@ -187,11 +210,10 @@ encdiff_status ed_optimizer_step(ed_optimizer *o, const ed_update *u)
                          .correction2 = (float)(1 - pow(u->beta2, t)),
                          .grad_scale = (float)scale,
                          .ema_decay = (float)u->ema_decay};
-    ED_TRY(ed_team_run(o->team, o->team->ranks, update_rank, &j));
-    o->updates++;
-    for (int i = 0; i < o->count; i++) {
-        copy_buffers(&o->sets[i]);
-        o->sets[i].params->version++;
-    }
-    return ENCDIFF_OK;
+    for (int i = 0; i < o->count; i++) ED_TRY(place(o->team, &o->sets[i]));
+    encdiff_status status = ed_team_run(o->team, o->team->ranks, update_rank, &j);
+    for (int i = 0; i < o->count && status == ENCDIFF_OK; i++) status = copy_buffers(o->team, &o->sets[i]);
+    for (int i = 0; i < o->count; i++) finish(o->team, &o->sets[i]);
+    if (status == ENCDIFF_OK) o->updates++;
+    return status;
 }

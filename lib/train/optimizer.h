@@ -7,7 +7,7 @@
 
 #define ED_OPTIMIZER_SETS 2
 
-/* A run of trainable floats of one set: running statistics in between are not touched. */
+/* A run of trainable floats of one set and the zeros between them: running statistics in between are not touched. */
 typedef struct ed_segment {
     int set;
     size_t offset, count;
@@ -15,9 +15,10 @@ typedef struct ed_segment {
 
 typedef struct ed_optimizer_set {
     ed_params *params;
-    float *m, *v;  /* moments, laid out like the values */
-    float *ema;    /* moving average, or NULL; belongs to the networks */
-    float **grads; /* one buffer per rank; zero between steps */
+    float *ema;              /* moving average, or NULL; belongs to the networks */
+    float *m, *v;            /* moments, laid out like the values; these and the gradients in the backend's memory */
+    float **grads;           /* one buffer per rank; zero between steps */
+    float *values, *average; /* where the backend has params->values and ema, during a step */
 } ed_optimizer_set;
 
 typedef struct ed_optimizer {
@@ -26,7 +27,7 @@ typedef struct ed_optimizer {
     ed_optimizer_set sets[ED_OPTIMIZER_SETS];
     ed_segment *segments;
     size_t segment_count, segment_capacity;
-    size_t total;     /* trainable floats */
+    size_t total;     /* floats of all segments */
     int64_t updates;  /* done */
     double grad_norm; /* of the last update, when it was clipped */
     double *partial;  /* one per rank */

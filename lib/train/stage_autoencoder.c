@@ -9,6 +9,7 @@
  */
 #include <math.h>
 
+#include "model/place.h"
 #include "train/stages.h"
 
 typedef struct generator_graph {
@@ -269,15 +270,20 @@ typedef struct job {
     const ed_autoencoder_batch *batch;
 } job;
 
-static void bind(const ed_stage_autoencoder *stage, ed_exec *exec, int rank)
+static encdiff_status bind(const ed_stage_autoencoder *stage, ed_exec *exec, int rank)
 {
     ed_networks *n = stage->networks;
     for (int set = ED_SET_FIRST_STAGE; set < ED_SET_COUNT; set++) {
         ed_optimizer *o = set == ED_SET_FIRST_STAGE     ? stage->generator
                           : set == ED_SET_DISCRIMINATOR ? stage->discriminator
                                                         : NULL;
-        ed_exec_bind(exec, set, n->sets[set].values, o ? o->sets[0].grads[rank] : NULL, n->sets[set].version);
+        float *values;
+        ED_TRY(ed_networks_place(stage->team, n, (ed_set)set, false, &values));
+        ed_exec_bind(exec, set, values, o ? o->sets[0].grads[rank] : NULL, n->sets[set].version);
+        /* batch norms write their running statistics */
+        if (o) ed_networks_changed(stage->team, n, (ed_set)set, n->sets[set].version);
     }
+    return ENCDIFF_OK;
 }
 
 static encdiff_status put_images(ed_env *env, const job *j, ed_exec *exec, const shard *s, ed_value images,
@@ -345,7 +351,6 @@ static encdiff_status generator_rank(ed_env *env, void *argument, int rank)
     shard *s = &j->stage->shards[rank];
     generator_graph *v = j->batch->adversarial ? &s->adversarial : &s->plain;
     ed_run run = {.rank = rank, .comm = j->stage->team->comm[j->stage->ranks], .first_image = s->first};
-    bind(j->stage, v->exec, rank);
     s->bad_image = -1;
     encdiff_status filled = fill_generator(env, j, s, v);
     ED_TRY(ed_exec_run(env, v->exec, &run, 0, -1)); /* runs in any case: the others wait in its sums */
@@ -384,6 +389,10 @@ encdiff_status ed_stage_autoencoder_generator(ed_stage_autoencoder *stage, const
     job j = {stage, batch};
     const ed_config *c = &stage->networks->config;
     ED_TRY(prepare_generator(stage, batch->adversarial));
+    for (int r = 0; r < stage->ranks; r++) {
+        shard *s = &stage->shards[r];
+        ED_TRY(bind(stage, batch->adversarial ? s->adversarial.exec : s->plain.exec, r));
+    }
     ED_TRY(ed_team_run(stage->team, stage->ranks, generator_rank, &j));
     weights w = image_weights(c, 1);
     double l1 = mean_of(stage, 0), perceptual = mean_of(stage, 1), latent = mean_of(stage, 2),
@@ -409,7 +418,6 @@ static encdiff_status critic_rank(ed_env *env, void *argument, int rank)
     shard *s = &j->stage->shards[rank];
     critic_graph *v = &s->critic;
     ed_run run = {.rank = rank, .comm = j->stage->team->comm[j->stage->ranks], .first_image = s->first};
-    bind(j->stage, v->exec, rank);
     s->bad_image = -1;
     double half = 0.5 * j->stage->networks->config.train_autoencoder.disc_factor / (double)j->batch->n;
     encdiff_status filled = put_images(env, j, v->exec, s, v->images, v->noise);
@@ -426,6 +434,7 @@ encdiff_status ed_stage_autoencoder_discriminator(ed_stage_autoencoder *stage, c
 {
     job j = {stage, batch};
     ED_TRY(prepare_critic(stage));
+    for (int r = 0; r < stage->ranks; r++) ED_TRY(bind(stage, stage->shards[r].critic.exec, r));
     ED_TRY(ed_team_run(stage->team, stage->ranks, critic_rank, &j));
     *losses = (ed_losses){.bad_image = -1};
     add_term(losses, "discriminator", 0.5 * (mean_of(stage, 0) + mean_of(stage, 1)));

@@ -6,9 +6,8 @@
  */
 #include <math.h>
 
+#include "model/place.h"
 #include "train/stages.h"
-
-#define MICRO_BATCH 8
 
 /* What one rank has. */
 typedef struct shard {
@@ -78,22 +77,22 @@ static void build_unet(ed_networks *n, shard *s)
     ed_graph_output(g, ed_graph_grad(g, s->unet_tokens));
 }
 
-static int choose_micro(const ed_config *c, int64_t share)
+static int choose_micro(const ed_team *team, const ed_config *c, int64_t share)
 {
-    int64_t most = c->train_encdiff.micro_batch > 0 ? c->train_encdiff.micro_batch : MICRO_BATCH;
+    int64_t most = c->train_encdiff.micro_batch > 0 ? c->train_encdiff.micro_batch : team->backend->images;
     int64_t pieces = (share + most - 1) / most;
     return (int)((share + pieces - 1) / pieces);
 }
 
 static size_t token_size(const ed_config *c) { return (size_t)c->encoder.latent_unit * (size_t)c->encoder.context_dim; }
 
-encdiff_status ed_stage_encdiff_graphs(ed_env *env, ed_networks *networks, ed_type compute, int64_t count,
-                                       ed_graph *encoder, ed_graph *unet)
+encdiff_status ed_stage_encdiff_graphs(const ed_team *team, ed_networks *networks, int64_t count, ed_graph *encoder,
+                                       ed_graph *unet)
 {
-    shard s = {.count = count, .micro = choose_micro(&networks->config, count)};
-    ed_graph_init(&s.encoder, env);
-    ed_graph_init(&s.unet, env);
-    s.encoder.compute = s.unet.compute = compute;
+    shard s = {.count = count, .micro = choose_micro(team, &networks->config, count)};
+    ed_graph_init(&s.encoder, team->env);
+    ed_graph_init(&s.unet, team->env);
+    s.encoder.compute = s.unet.compute = team->compute;
     build_encoder(networks, &s);
     build_unet(networks, &s);
     *encoder = s.encoder;
@@ -108,7 +107,7 @@ static encdiff_status create_shard(ed_stage_encdiff *stage, int rank)
     int64_t last;
     ed_shard(stage->batch, stage->ranks, rank, &s->first, &last);
     s->count = last - s->first;
-    s->micro = choose_micro(&stage->networks->config, s->count);
+    s->micro = choose_micro(stage->team, &stage->networks->config, s->count);
     s->loss_values = ed_alloc(env, (size_t)s->count, sizeof(float));
     s->buffer = ed_alloc(env, (size_t)s->micro, 2 * sizeof(float));
     size_t tokens = (size_t)s->count * token_size(&stage->networks->config);
@@ -174,13 +173,24 @@ typedef struct job {
     const ed_encdiff_batch *batch;
 } job;
 
-static void bind(const ed_stage_encdiff *stage, ed_exec *exec, int rank)
+/* `index`: of the set in the optimizer. */
+static encdiff_status bind(const ed_stage_encdiff *stage, ed_exec *exec, ed_set set, int index, int rank)
 {
-    static const ed_set sets[] = {ED_SET_UNET, ED_SET_ENCODER};
-    for (int i = 0; i < 2; i++) {
-        ed_params *p = &stage->networks->sets[sets[i]];
-        ed_exec_bind(exec, (int)sets[i], p->values, stage->optimizer->sets[i].grads[rank], p->version);
+    float *values;
+    ED_TRY(ed_networks_place(stage->team, stage->networks, set, false, &values));
+    ed_exec_bind(exec, (int)set, values, stage->optimizer->sets[index].grads[rank], stage->networks->sets[set].version);
+    return ENCDIFF_OK;
+}
+
+static encdiff_status bind_all(const ed_stage_encdiff *stage)
+{
+    for (int r = 0; r < stage->ranks; r++) {
+        ED_TRY(bind(stage, stage->shards[r].unet_exec, ED_SET_UNET, 0, r));
+        ED_TRY(bind(stage, stage->shards[r].encoder_exec, ED_SET_ENCODER, 1, r));
     }
+    /* batch norms write their running statistics */
+    ed_networks_changed(stage->team, stage->networks, ED_SET_ENCODER, stage->networks->sets[ED_SET_ENCODER].version);
+    return ENCDIFF_OK;
 }
 
 /* Copy `count` images' floats at `from` of a batch operand and zeros behind, up to the micro-batch. */
@@ -248,8 +258,6 @@ static encdiff_status run_rank(ed_env *env, void *argument, int rank)
                   .seed = j->batch->seed,
                   .step = j->batch->step,
                   .first_image = s->first};
-    bind(stage, s->encoder_exec, rank);
-    bind(stage, s->unet_exec, rank);
     size_t tokens = (size_t)s->count * token_size(&stage->networks->config) * sizeof(float);
     encdiff_status status = put(env, s->encoder_exec, s->images, j->batch->images, s->first, s->count);
     keep_first(&status, ed_exec_run(env, s->encoder_exec, &run, 0, s->backward));
@@ -280,6 +288,7 @@ static void collect(const ed_stage_encdiff *stage, const ed_encdiff_batch *batch
 encdiff_status ed_stage_encdiff_run(ed_stage_encdiff *stage, const ed_encdiff_batch *batch, ed_losses *losses)
 {
     job j = {stage, batch};
+    ED_TRY(bind_all(stage));
     ED_TRY(ed_team_run(stage->team, stage->ranks, run_rank, &j));
     collect(stage, batch, losses);
     return ENCDIFF_OK;

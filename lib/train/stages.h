@@ -51,8 +51,8 @@ void ed_stage_encdiff_free(ed_stage_encdiff *stage);
 /* Losses, and gradients added to the optimizer's buffers. */
 encdiff_status ed_stage_encdiff_run(ed_stage_encdiff *stage, const ed_encdiff_batch *batch, ed_losses *losses);
 /* The graphs of a shard of `count` images, for plans and benchmarks; to be freed, also on failure. */
-encdiff_status ed_stage_encdiff_graphs(ed_env *env, ed_networks *networks, ed_type compute, int64_t count,
-                                       ed_graph *encoder, ed_graph *unet);
+encdiff_status ed_stage_encdiff_graphs(const ed_team *team, ed_networks *networks, int64_t count, ed_graph *encoder,
+                                       ed_graph *unet);
 /* The encoder's or the U-Net's execution on rank 0. */
 ed_exec *ed_stage_encdiff_exec(ed_stage_encdiff *stage, bool encoder);
 

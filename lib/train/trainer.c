@@ -1,6 +1,7 @@
 /* One stage of training: what surrounds the losses and gradients of a batch. */
 #include <math.h>
 
+#include "model/place.h"
 #include "train/trainer.h"
 
 #define RATE_MEMORY 0.9 /* of the running mean of images per second */
@@ -25,11 +26,12 @@ static encdiff_status start_average(ed_env *env, const ed_params *params, float 
     return ENCDIFF_OK;
 }
 
-static encdiff_status guard(ed_trainer *t, float *live, size_t count)
+static encdiff_status guard(ed_trainer *t, ed_params *params, float *live, size_t count)
 {
-    float *copy = ed_alloc(t->env, ED_MAX(count, 1), sizeof *copy);
-    if (!copy) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    t->guarded[t->guarded_count++] = (ed_guarded){live, copy, count};
+    ed_backend *b = t->team->backend;
+    float *copy = b->allocate(b, t->env, ED_MAX(count, 1) * sizeof *copy);
+    if (!copy) return t->env->status;
+    t->guarded[t->guarded_count++] = (ed_guarded){params, live, copy, count};
     return ENCDIFF_OK;
 }
 
@@ -50,7 +52,7 @@ static encdiff_status create_encdiff(ed_trainer *t)
         ED_TRY(ed_latent_cache_create(t->env, info.size, latent_floats(c, true), &t->cache));
     }
     ED_TRY(ed_optimizer_create(t->team, 2, params, ema, &t->optimizer));
-    return guard(t, params[1]->values, params[1]->total); /* the running statistics are in it */
+    return guard(t, params[1], NULL, params[1]->total); /* the running statistics are in it */
 }
 
 static encdiff_status create_autoencoder(ed_trainer *t)
@@ -61,12 +63,12 @@ static encdiff_status create_autoencoder(ed_trainer *t)
         return ed_fail(t->env, ENCDIFF_ERROR_UNSUPPORTED,
                        "the autoencoder stage has nothing to train: autoencoder.kind has no parameters");
     ED_TRY(ed_optimizer_create(t->team, 1, &params[0], NULL, &t->optimizer));
-    ED_TRY(guard(t, params[0]->values, params[0]->total));
-    ED_TRY(guard(t, t->optimizer->sets[0].m, params[0]->total));
-    ED_TRY(guard(t, t->optimizer->sets[0].v, params[0]->total));
+    ED_TRY(guard(t, params[0], NULL, params[0]->total));
+    ED_TRY(guard(t, NULL, t->optimizer->sets[0].m, params[0]->total));
+    ED_TRY(guard(t, NULL, t->optimizer->sets[0].v, params[0]->total));
     if (!n->config.train_autoencoder.discriminator) return ENCDIFF_OK;
     ED_TRY(ed_optimizer_create(t->team, 1, &params[1], NULL, &t->discriminator));
-    return guard(t, params[1]->values, params[1]->total);
+    return guard(t, params[1], NULL, params[1]->total);
 }
 
 static encdiff_status check_dataset(ed_trainer *t)
@@ -97,6 +99,7 @@ static encdiff_status create(ed_trainer *t, ed_dataset *dataset)
         t->options.output = t->output;
         ED_TRY(ed_make_directories(t->env, t->output));
     }
+    ED_TRY(ed_networks_fetch(t->team, t->networks));
     return is_encdiff(t) ? create_encdiff(t) : create_autoencoder(t);
 }
 
@@ -119,13 +122,16 @@ encdiff_status ed_trainer_create(ed_team *team, ed_networks *networks, ed_infer 
 void ed_trainer_free(ed_trainer *t)
 {
     if (!t) return;
+    if (ed_networks_fetch(t->team, t->networks) != ENCDIFF_OK)
+        ed_log(t->env, ED_LOG_ERROR, "what was trained since it was last saved is lost: %s", t->env->message);
     ed_train_log_close(t->env, t->log);
     ed_loader_free(t->env, t->loader);
     ed_stage_encdiff_free(t->encdiff);
     ed_stage_autoencoder_free(t->autoencoder);
     ed_optimizer_free(t->discriminator);
     ed_optimizer_free(t->optimizer);
-    for (int i = 0; i < t->guarded_count; i++) ed_free(t->env, t->guarded[i].copy);
+    ed_backend *b = t->team->backend;
+    for (int i = 0; i < t->guarded_count; i++) b->release(b, t->env, t->guarded[i].copy);
     ed_latent_cache_free(t->env, t->cache);
     ed_schedule_free(t->env, &t->schedule);
     ed_free(t->env, t->images);
@@ -402,19 +408,27 @@ typedef struct position {
     bool scale_known;
 } position;
 
-static position begin_step(ed_trainer *t)
+static encdiff_status begin_step(ed_trainer *t, position *p)
 {
-    for (int i = 0; i < t->guarded_count; i++)
-        memcpy(t->guarded[i].copy, t->guarded[i].live, t->guarded[i].count * sizeof(float));
-    return (position){t->batches, t->optimizer->updates, t->samples, t->networks->scale_factor,
-                      t->networks->scale_known};
+    ed_backend *b = t->team->backend;
+    for (int i = 0; i < t->guarded_count; i++) {
+        ed_guarded *g = &t->guarded[i];
+        if (g->params) ED_TRY(ed_team_place(t->team, g->params->values, g->count, g->params->version, &g->live));
+        ED_TRY(b->copy(b, t->env, g->copy, g->live, g->count * sizeof(float)));
+    }
+    *p = (position){t->batches, t->optimizer->updates, t->samples, t->networks->scale_factor, t->networks->scale_known};
+    return ENCDIFF_OK;
 }
 
 static void undo_step(ed_trainer *t, const position *p)
 {
+    ed_backend *b = t->team->backend;
+    ed_env later; /* a device that fails here failed before, which is what the caller is told */
+    ed_env_child(&later, t->env);
     for (int i = 0; i < t->guarded_count; i++)
-        memcpy(t->guarded[i].live, t->guarded[i].copy, t->guarded[i].count * sizeof(float));
-    for (int set = 0; set < ED_SET_COUNT; set++) t->networks->sets[set].version++;
+        (void)b->copy(b, &later, t->guarded[i].live, t->guarded[i].copy, t->guarded[i].count * sizeof(float));
+    for (int set = 0; set < ED_SET_COUNT; set++)
+        ed_networks_changed(t->team, t->networks, (ed_set)set, t->networks->sets[set].version++);
     t->batches = p->batches;
     t->optimizer->updates = p->updates;
     t->networks->scale_factor = p->scale_factor;
@@ -431,7 +445,8 @@ encdiff_status ed_trainer_step(ed_trainer *t, const ed_given *given)
     ed_losses losses;
     double start = ed_now(), rate = ed_trainer_learning_rate(t);
     ED_TRY(ed_check_cancel(t->env));
-    position before = begin_step(t);
+    position before;
+    ED_TRY(begin_step(t, &before));
     t->report.wait_seconds = 0;
     encdiff_status status = take_step(t, given, &losses);
     if (status != ENCDIFF_OK) {

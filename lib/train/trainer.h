@@ -32,8 +32,9 @@ typedef struct ed_train_report {
 
 typedef int (*ed_train_progress)(const ed_train_report *report, void *user);
 
-/* What a step changes before it is sure to succeed, with room for a copy. */
+/* What a step changes before it is sure to succeed, with room for a copy; both in the backend's memory. */
 typedef struct ed_guarded {
+    ed_params *params; /* whose values these are; NULL: `live` is given */
     float *live, *copy;
     size_t count;
 } ed_guarded;

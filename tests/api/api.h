@@ -65,6 +65,7 @@ static inline encdiff_context *open_context_in(counted_memory *memory, int32_t t
     encdiff_context_options options;
     memset(memory, 0, sizeof *memory);
     encdiff_context_options_init(&options, sizeof options);
+    options.device = getenv("ENCDIFF_TEST_DEVICE"); /* the programs run on a GPU, or its emulation, too */
     options.threads = threads;
     options.precision = (int32_t)precision;
     options.allocate = counted_allocate;

@@ -34,6 +34,10 @@ for name in sorted(wanted - exported):
 for name in sorted(declared ^ wanted):
     problems.append(f'{name} is {"declared and not" if name in declared else "not declared but"} in the list')
 
+for name in sorted(symbols('--undefined-only')):
+    if re.match(r'_*(cuda|cudnn|cublas|nv|cu[A-Z])', name):
+        problems.append(f'{name} is asked for: the library does not link CUDA')
+
 dynamic = subprocess.run(['readelf', '-d', library], check=True, capture_output=True, text=True).stdout
 soname = re.search(r'SONAME.*\[(.*)\]', dynamic)
 if not soname or not re.fullmatch(r'libencdiff\.so\.\d+', soname.group(1)):

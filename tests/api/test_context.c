@@ -98,7 +98,7 @@ static void impossible_options_are_refused_with_a_reason(void)
         if (i == 3) options.allocate = counted_allocate;
         if (i == 4) options.deallocate = counted_deallocate;
         if (i == 5) options.precision = -1;
-        if (i == 6) options.precision = ENCDIFF_PRECISION_BF16 + 1;
+        if (i == 6) options.precision = ENCDIFF_PRECISION_TF32 + 1;
         record.messages = 0;
         CHECK_EQUAL(encdiff_context_create(&options, &context), ENCDIFF_ERROR_ARGUMENT);
         CHECK_THAT(record.messages == 1, "options %d: %d messages", i, record.messages);

@@ -40,6 +40,12 @@ class Configurations(Case):
         info = json.loads(self.ok('info', '--json', '-'))
         self.assertEqual(info['devices'][0]['name'], 'cpu')
         self.assertTrue(info['devices'][0]['available'])
+        devices = json.loads(self.ok('info', '--devices', '--json', '-'))
+        self.assertEqual([d['name'] for d in devices['devices']], [d['name'] for d in info['devices']])
+        self.assertNotIn('version', devices)
+        for device in devices['devices']:
+            self.assertEqual(device['available'], not device['reason'])
+        self.assertIn('cuda:0', self.ok('info', '--devices'))
 
     def test_bench_times_operators_and_prints_plans(self):
         rows = json.loads(self.ok('bench', '--config', 'shapes3d-quick', '--operators', 'linear', '--batch', 2, '--seconds',

@@ -280,6 +280,22 @@ EXPORTED size_t encdiff_emulation_allocations(void)
 EXPORTED int encdiff_emulation_current_device(void) { return current_device; }
 EXPORTED void encdiff_emulation_set_current_device(int device) { current_device = device; }
 
+/* A stream of the current device that is the caller's; and how much work waits in it. */
+EXPORTED void *encdiff_emulation_stream(void)
+{
+    cudaStream_t s = nullptr;
+    (void)cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
+    return s;
+}
+
+EXPORTED size_t encdiff_emulation_waiting(void *s)
+{
+    guard hold(lock);
+    return of(static_cast<cudaStream_t>(s))->queue.size();
+}
+
+EXPORTED void encdiff_emulation_destroy_stream(void *s) { (void)cudaStreamDestroy(static_cast<cudaStream_t>(s)); }
+
 /* ---------------------------------------------------------------- devices and errors */
 
 cudaError_t cudaGetLastError(void)

@@ -1,13 +1,15 @@
 /*
  * parity [CASE ...]: compares the library with golden numbers; without arguments all cases. Each case is computed by
  * the plain reference, by the CPU backend at every level that the machine has, and on two ranks; large cases by fewer
- * ways. The exit status is 0, 1, or 77 when the folder has none of the files.
+ * ways. The exit status is 0, 1, or 77 when the folder has none of the files. With ENCDIFF_TEST_DEVICE=cuda in the
+ * environment the first GPU is the one way to compute them; without one the exit status is 77.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "cpu/cpu.h"
+#include "graph/plugin.h"
 #include "parity.h"
 
 /* The ways to compute a case. */
@@ -17,7 +19,9 @@ enum {
     CPU = 4,             /* what applications run, */
     CPU_RANKS = 8,       /* on two ranks; */
     CPU_LEVELS = 16,     /* for each instruction set */
-    ALL = 31
+    ALL = 31,
+    COPIES = 32,       /* the plain loops, with parameters in copies as a device has them */
+    GPU = ALL | COPIES /* where it is asked for, it does every case */
 };
 
 static const struct {
@@ -35,8 +39,8 @@ static const struct {
     {"discriminator_tiny", parity_discriminator, ALL},
     {"lpips", parity_lpips, CPU | CPU_RANKS}, /* minutes in plain loops */
     {"vqgan_generator_tiny", parity_vqgan_generator, ALL},
-    {"ddim_tiny", parity_ddim, ALL},
-    {"train_tiny", parity_train, ALL & ~REFERENCE_RANKS},
+    {"ddim_tiny", parity_ddim, ALL | COPIES},
+    {"train_tiny", parity_train, (ALL & ~REFERENCE_RANKS) | COPIES},
     {"schedules", parity_schedules, REFERENCE},
 };
 
@@ -102,10 +106,13 @@ static const char *fixtures(void)
     return folder && *folder ? folder : FIXTURES;
 }
 
-/* All ways to compute the case; false when it has no file. */
-static bool run_case(ed_env *env, size_t index, int *failures)
+/* All ways to compute the case, or the device alone; false when it has no file. */
+static bool run_case(ed_env *env, ed_backend *device, size_t index, int *failures)
 {
-    const way ways[] = {
+    ed_backend copies = *ed_backend_reference();
+    copies.host_memory = false;
+    const way on_device = {"cuda", device, 1, GPU};
+    const way on_host[] = {
         {"reference", ed_backend_reference(), 1, REFERENCE},
         {"reference, 2 ranks", ed_backend_reference(), 2, REFERENCE_RANKS},
         {"cpu portable", ed_backend_cpu_at(ED_CPU_PORTABLE), 1, CPU_LEVELS},
@@ -113,6 +120,7 @@ static bool run_case(ed_env *env, size_t index, int *failures)
         {"cpu avx512", ed_backend_cpu_at(ED_CPU_AVX512), 1, CPU_LEVELS},
         {"cpu", ed_backend_cpu(), 1, CPU},
         {"cpu, 2 ranks", ed_backend_cpu(), 2, CPU_RANKS},
+        {"reference, on copies", &copies, 1, COPIES},
     };
     parity p = {.env = env, .name = cases[index].name};
     char path[4096];
@@ -125,7 +133,8 @@ static bool run_case(ed_env *env, size_t index, int *failures)
         printf("%-20s FAILED: %s\n", p.name, env->message);
         p.failures++;
     }
-    for (size_t w = 0; w < ED_COUNT(ways) && p.config; w++)
+    const way *ways = device ? &on_device : on_host;
+    for (size_t w = 0; w < (device ? 1 : ED_COUNT(on_host)) && p.config; w++)
         if (ways[w].backend && (ways[w].kind & cases[index].ways)) run_way(&p, cases[index].run, &ways[w]);
     parity_close(&p);
     *failures += p.failures;
@@ -146,10 +155,24 @@ static bool is_case(const char *name)
     return false;
 }
 
+/* The GPU, if that is what the environment asks for; false, having said why, where there is none. */
+static bool open_device(ed_env *env, ed_loaded_plugin *plugin, ed_backend **device)
+{
+    const ed_backend_options options = {.stream = NULL};
+    const char *wanted_device = getenv("ENCDIFF_TEST_DEVICE");
+    if (!wanted_device || strcmp(wanted_device, "cuda") != 0) return true;
+    if (ed_plugin_load(env, plugin) == ENCDIFF_OK && plugin->table->open(env, 0, &options, device) == ENCDIFF_OK)
+        return true;
+    printf("SKIPPED: %s\n", env->message);
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     ed_memory memory;
     ed_env env = {.memory = &memory};
+    ed_loaded_plugin plugin = {.library = NULL};
+    ed_backend *device = NULL;
     int failures = 0, ran = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     ed_memory_init(&memory, NULL);
@@ -158,9 +181,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "parity: no case %s\n", argv[i]);
         return 2;
     }
+    if (!open_device(&env, &plugin, &device)) return 77;
     printf("%-20s %-22s %-62s %9s %9s\n", "case", "computed by", "quantity", "error", "bound");
     for (size_t c = 0; c < ED_COUNT(cases); c++)
-        if (wanted(cases[c].name, argc, argv)) ran += run_case(&env, c, &failures);
+        if (wanted(cases[c].name, argc, argv)) ran += run_case(&env, device, c, &failures);
+    if (device) plugin.table->close(device);
     if (memory.in_use) printf("FAILED: %zu bytes were not given back\n", (size_t)memory.in_use);
     if (failures || memory.in_use) return 1;
     return ran ? 0 : 77;

@@ -80,7 +80,8 @@ encdiff_status parity_config_discriminator(const parity *p, ed_json *json, ed_co
 
 /* The networks with the parameters of the sets in the mask (1 << ED_SET_UNET, ...) made from their names. */
 encdiff_status parity_networks(const parity *p, const ed_config *config, uint32_t sets, ed_networks *out);
-/* Gradients, summed over `parts` buffers laid out like the values, against the file's tensors "grad.NAME". */
+/* Gradients, summed over `parts` buffers of the backend laid out like the values, against the file's tensors
+ * "grad.NAME". */
 encdiff_status parity_compare_gradients(parity *p, const ed_params *params, float *const *parts, int part_count);
 /*
  * Values, or a buffer laid out like them, against the file's tensors whose names are `prefix` before the parameter's;
@@ -116,6 +117,8 @@ typedef void parity_build(ed_networks *networks, ed_graph *graph, int64_t n, voi
 encdiff_status parity_job_create(parity *p, ed_networks *networks, int64_t images, uint32_t trained,
                                  parity_build *build, void *values, parity_job *out);
 void parity_job_free(parity_job *job);
+/* Values and gradients of a set where the backend has them, after a change of the values. */
+encdiff_status parity_job_bind(parity_job *job, int rank, ed_set set);
 /* Give an input the tensor `name`, each shard its images; rank 4 is turned from NCHW, and moved. */
 encdiff_status parity_job_put(parity_job *job, ed_value input, const char *name);
 encdiff_status parity_job_fill(parity_job *job, ed_value input, double x);

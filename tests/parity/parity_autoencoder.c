@@ -147,9 +147,7 @@ static encdiff_status run_settled(parity_job *job)
 {
     ed_params *params = &job->networks->sets[ED_SET_FIRST_STAGE];
     params->version++;
-    for (int r = 0; r < job->ranks; r++)
-        ed_exec_bind(job->shards[r].exec, ED_SET_FIRST_STAGE, params->values, job->shards[r].grads[ED_SET_FIRST_STAGE],
-                     params->version);
+    for (int r = 0; r < job->ranks; r++) ED_TRY(parity_job_bind(job, r, ED_SET_FIRST_STAGE));
     return parity_job_run(job);
 }
 

@@ -1,4 +1,5 @@
 /* A graph on the shards of a batch, one rank each, as training runs them. */
+#include "model/place.h"
 #include "parity.h"
 
 void parity_job_free(parity_job *job)
@@ -8,10 +9,20 @@ void parity_job_free(parity_job *job)
         parity_shard *s = &job->shards[r];
         ed_exec_free(s->exec);
         ed_graph_free(&s->graph);
-        for (int set = 0; set < ED_SET_COUNT; set++) ed_free(env, s->grads[set]);
+        for (int set = 0; set < ED_SET_COUNT; set++)
+            if (s->grads[set]) job->p->backend->release(job->p->backend, env, s->grads[set]);
     }
     ed_team_free(job->team);
     *job = (parity_job){0};
+}
+
+encdiff_status parity_job_bind(parity_job *job, int rank, ed_set set)
+{
+    float *values;
+    parity_shard *s = &job->shards[rank];
+    ED_TRY(ed_networks_place(job->team, job->networks, set, false, &values));
+    ed_exec_bind(s->exec, (int)set, values, s->grads[set], job->networks->sets[set].version);
+    return ENCDIFF_OK;
 }
 
 static encdiff_status create_shard(parity_job *job, int rank, uint32_t trained, parity_build *build, void *values)
@@ -26,12 +37,12 @@ static encdiff_status create_shard(parity_job *job, int rank, uint32_t trained, 
     build(job->networks, &s->graph, s->count, values);
     ED_TRY(ed_exec_create(env, job->p->backend, &s->graph, &s->exec));
     for (int set = 0; set < ED_SET_COUNT; set++) {
-        ed_params *params = &job->networks->sets[set];
+        ed_backend *b = job->p->backend;
         if (trained >> set & 1) {
-            s->grads[set] = ed_alloc(env, params->total, sizeof(float));
+            s->grads[set] = b->allocate(b, env, job->networks->sets[set].total * sizeof(float));
             if (!s->grads[set]) return ENCDIFF_ERROR_OUT_OF_MEMORY;
         }
-        ed_exec_bind(s->exec, set, params->values, s->grads[set], params->version);
+        ED_TRY(parity_job_bind(job, rank, (ed_set)set));
     }
     return ENCDIFF_OK;
 }
@@ -114,13 +125,21 @@ static encdiff_status run_rank(ed_env *env, void *argument, int rank)
 {
     parity_job *job = argument;
     parity_shard *s = &job->shards[rank];
+    ed_backend *b = job->p->backend;
     for (int set = 0; set < ED_SET_COUNT; set++)
-        if (s->grads[set]) memset(s->grads[set], 0, job->networks->sets[set].total * sizeof(float));
+        if (s->grads[set]) ED_TRY(b->zero(b, env, s->grads[set], job->networks->sets[set].total * sizeof(float)));
     ed_run run = {.rank = rank, .comm = job->team->comm[job->ranks], .first_image = s->first};
     return ed_exec_run(env, s->exec, &run, 0, -1);
 }
 
-encdiff_status parity_job_run(parity_job *job) { return ed_team_run(job->team, job->ranks, run_rank, job); }
+/* Batch norms write their running statistics, which the cases look at. */
+encdiff_status parity_job_run(parity_job *job)
+{
+    ED_TRY(ed_team_run(job->team, job->ranks, run_rank, job));
+    for (int set = 0; set < ED_SET_COUNT; set++)
+        ed_networks_changed(job->team, job->networks, (ed_set)set, job->networks->sets[set].version);
+    return ed_networks_fetch(job->team, job->networks);
+}
 
 encdiff_status parity_job_get(parity_job *job, ed_value output, void **out, int64_t *count)
 {

@@ -254,7 +254,17 @@ static encdiff_status compare_group(parity *p, const ed_params *params, float *c
 encdiff_status parity_compare_gradients(parity *p, const ed_params *params, float *const *parts, int part_count)
 {
     group g = {.prefix = "grad.", .what = "gradients", .bound = GRADIENT_BOUND, .gradients = true};
-    return compare_group(p, params, parts, part_count, &g);
+    float *host[PARITY_MAX_RANKS] = {NULL};
+    encdiff_status status = ENCDIFF_OK;
+    for (int i = 0; i < part_count && status == ENCDIFF_OK; i++) {
+        size_t bytes = params->total * sizeof(float);
+        host[i] = ed_alloc_raw(p->env, bytes);
+        status = host[i] ? p->backend->download(p->backend, p->env, host[i], parts[i], bytes)
+                         : ENCDIFF_ERROR_OUT_OF_MEMORY;
+    }
+    if (status == ENCDIFF_OK) status = compare_group(p, params, host, part_count, &g);
+    for (int i = 0; i < part_count; i++) ed_free(p->env, host[i]);
+    return status;
 }
 
 encdiff_status parity_compare_values(parity *p, const ed_params *params, const float *values, const char *prefix,

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 
+#include "model/place.h"
 #include "parity.h"
 #include "train/trainer.h"
 
@@ -134,10 +135,11 @@ static double drift_of_means(const training *t)
     return drift;
 }
 
-static encdiff_status compare_trained(parity *p, const training *t)
+static encdiff_status compare_trained(parity *p, training *t)
 {
     const ed_params *unet = &t->networks.sets[ED_SET_UNET], *encoder = &t->networks.sets[ED_SET_ENCODER];
     double drift = drift_of_means(t);
+    ED_TRY(ed_networks_fetch(t->team, &t->networks));
     ED_TRY(parity_compare_scalar(p, "scale_factor", t->networks.scale_factor, FORWARD_BOUND));
     ED_TRY(parity_compare(p, "losses", t->losses, t->steps, FORWARD_BOUND));
     ED_TRY(parity_compare_values(p, unet, unet->values, "final.", "trained", TRAINED_BOUND, drift));

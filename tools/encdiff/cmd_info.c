@@ -6,7 +6,7 @@
 
 typedef struct info_args {
     const char *model;
-    bool parameters, config;
+    bool parameters, config, devices;
     int64_t batch;
 } info_args;
 
@@ -31,15 +31,22 @@ static void describe_device(cli *c, int32_t index)
     json_close(&c->json, '}');
 }
 
-static void describe_library(cli *c)
+/* The CPU and every GPU, also those that cannot be used. */
+static void list_devices(cli *c)
 {
-    cli_print(c, "encdiff %s (ABI %d)\n%s\ndevices\n", encdiff_version(), encdiff_abi_version(), encdiff_build_info());
-    json_string(&c->json, "version", encdiff_version());
-    json_integer(&c->json, "abi", encdiff_abi_version());
-    json_string(&c->json, "build", encdiff_build_info());
+    cli_print(c, "devices\n");
     json_open(&c->json, "devices", '[');
     for (int32_t i = 0; i < encdiff_context_device_count(c->context); i++) describe_device(c, i);
     json_close(&c->json, ']');
+}
+
+static void describe_library(cli *c)
+{
+    cli_print(c, "encdiff %s (ABI %d)\n%s\n", encdiff_version(), encdiff_abi_version(), encdiff_build_info());
+    json_string(&c->json, "version", encdiff_version());
+    json_integer(&c->json, "abi", encdiff_abi_version());
+    json_string(&c->json, "build", encdiff_build_info());
+    list_devices(c);
 }
 
 /* ---------------------------------------------------------------- a model */
@@ -141,9 +148,10 @@ static void describe_model(cli *c, const info_args *a)
 static void run_info(cli *c, void *arguments)
 {
     info_args *a = arguments;
+    if (a->devices) list_devices(c);
     if (a->model)
         describe_model(c, a);
-    else
+    else if (!a->devices)
         describe_library(c);
 }
 
@@ -151,6 +159,8 @@ static const cli_option options[] = {
     {"parameters", 0, CLI_FLAG, NULL, NULL, offsetof(info_args, parameters), 0, 0, false,
      "list the parameters under their published names"},
     {"config", 0, CLI_FLAG, NULL, NULL, offsetof(info_args, config), 0, 0, false, "print the configuration"},
+    {"devices", 0, CLI_FLAG, NULL, NULL, offsetof(info_args, devices), 0, 0, false,
+     "list the devices alone, with the reasons for which one cannot be used"},
     {"batch", 0, CLI_INT, "N", "32", offsetof(info_args, batch), 1, 65536, false, "images of which the memory is told"},
 };
 
