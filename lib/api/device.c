@@ -74,25 +74,37 @@ static bool parse(const char *name, int *index)
     return digits > 0 && digits < 6 && !name[5 + digits];
 }
 
+/* Of a device that was not insisted on. */
+static void forget_failure(ed_env *env)
+{
+    env->status = ENCDIFF_OK;
+    env->message[0] = '\0';
+}
+
 static encdiff_status open_cuda(encdiff_context *context, int index, const ed_backend_options *options)
 {
-    ed_env *env = &context->env, later;
+    ed_env *env = &context->env; /* which the backend keeps */
+    char message[sizeof env->message] = "";
+    encdiff_status first = ENCDIFF_OK;
     int count;
     ED_TRY(find_cuda(context, env, &count));
     if (index >= 0 || count == 1) {
         context->device = 1 + ED_MAX(index, 0);
         return context->plugin.table->open(env, ED_MAX(index, 0), options, &context->backend);
     }
-    encdiff_status first = ENCDIFF_OK;
-    for (int i = 0; i < count; i++) { /* the first device's reason is told when none works */
-        ed_env_child(&later, env);
-        encdiff_status status = context->plugin.table->open(i ? &later : env, i, options, &context->backend);
+    for (int i = 0; i < count; i++) {
+        encdiff_status status = context->plugin.table->open(env, i, options, &context->backend);
         context->device = 1 + i;
-        if (status == ENCDIFF_OK) return status;
-        if (i == 0) first = status;
+        if (status == ENCDIFF_OK) {
+            forget_failure(env);
+            return status;
+        }
+        if (i > 0) continue;
+        first = status;
+        memcpy(message, env->message, sizeof message);
     }
-    context->device = 1;
-    return first;
+    context->device = 1; /* the first device's reason is told */
+    return ed_fail(env, first, "%s", message);
 }
 
 encdiff_status ed_device_open(encdiff_context *context, const char *name, const ed_backend_options *options)
@@ -115,8 +127,7 @@ encdiff_status ed_device_open(encdiff_context *context, const char *name, const 
     }
     ed_log(env, ED_LOG_INFO, "the CPU is used: %s", env->message);
     snprintf(context->refusal, sizeof context->refusal, "%.*s", (int)sizeof context->refusal - 1, env->message);
-    env->status = ENCDIFF_OK;
-    env->message[0] = '\0';
+    forget_failure(env);
     return ENCDIFF_OK;
 }
 

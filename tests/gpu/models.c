@@ -433,6 +433,24 @@ static void reasons_are_told_and_auto_takes_the_cpu(void)
     }
 }
 
+/* The first device has no memory for the backend; "cuda" and "auto" take the second. */
+static void the_first_device_that_works_is_taken(void)
+{
+    static const char *const names[] = {"cuda", "auto"};
+    if (!emulated()) return;
+    for (int i = 0; i < 2; i++) {
+        static session s;
+        static results r;
+        encdiff_device_info info = {.struct_size = sizeof info};
+        emulation.control("fail=0");
+        if (!open_on(&s, names[i], TINY)) return;
+        OK(s.context, encdiff_context_get_device(s.context, -1, &info));
+        CHECK(strcmp(info.name, "cuda:1") == 0 && encdiff_context_error(s.context)[0] == '\0');
+        compute(&s, &r);
+        close_session(&s);
+    }
+}
+
 static void the_callers_device_stays(void)
 {
     static session s;
@@ -495,7 +513,7 @@ static encdiff_status everything(session *s)
 {
     static float pixels[4 * PIXELS], noise[4 * LATENT];
     encdiff_image_view images = view_f32(pixels, 4), out = images;
-    encdiff_context_options options = options_for(s, "cuda");
+    encdiff_context_options options = options_for(s, "cuda:0"); /* "cuda" would take the next one */
     encdiff_sampler_options sampling;
     encdiff_sampler *sampler = NULL;
     encdiff_sampler_options_init(&sampling, sizeof sampling);
@@ -559,6 +577,7 @@ int main(int argc, char **argv)
         TEST(a_model_is_shared_between_devices),
         TEST(recorded_runs_are_the_plain_ones),
         TEST(reasons_are_told_and_auto_takes_the_cpu),
+        TEST(the_first_device_that_works_is_taken),
         TEST(the_callers_device_stays),
         TEST(the_callers_stream_is_worked_on),
         TEST(every_allocation_may_fail),
