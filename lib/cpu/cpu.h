@@ -4,7 +4,9 @@
  *
  *   cpu.c, kernels.def   the backend table: which kernel an operator has
  *   vector.h, kernel.h   vectors and exp; names and operands of kernels    columns.h  sums down the columns of a matrix
- *   winograd.h           3x3 convolutions, and 4x4 of stride 2, with fewer products; the others are oneDNN's
+ *   product.h, linear.c  products of rows by packed panels, and linear layers by them
+ *   winograd.h           3x3 convolutions, and 4x4 of stride 2, with fewer products
+ *   conv_small.c         convolutions of small images; the others are oneDNN's
  *   group_norm.c ...     one kernel family a file: formula, shapes, code
  *   optimiser.c          AdamW with the moving average, sum of squares
  *
