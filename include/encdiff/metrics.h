@@ -112,6 +112,22 @@ ENCDIFF_API encdiff_status encdiff_metrics_from_images(encdiff_context *context,
                                                        encdiff_progress progress, void *user);
 
 /**
+ * The same for sets of images that are read piece by piece, so that they may be larger than memory. The i-th image is
+ * compared with the i-th reference; FID, which compares sets, takes sets of any sizes.
+ *
+ * reference  NULL where FID alone is asked for and the settings name its statistics instead, an .npz with "mu" [2048]
+ *            and "sigma" [2048][2048] as pytorch-fid saves it: {"fid": {"weights": ..., "statistics": ...}}
+ *
+ * Returns as encdiff_metrics_from_images(), ENCDIFF_ERROR_SHAPE when sets of other sizes are to be compared pair by
+ * pair; ENCDIFF_ERROR_IO, ENCDIFF_ERROR_FORMAT from the data.
+ */
+ENCDIFF_API encdiff_status encdiff_metrics_from_image_sets(encdiff_context *context, encdiff_dataset *reference,
+                                                           encdiff_dataset *images,
+                                                           const encdiff_metrics_options *options,
+                                                           encdiff_scores **scores, encdiff_progress progress,
+                                                           void *user);
+
+/**
  * Coordinates of vectors along their directions of largest variance, as pictures of codes want them.
  *
  * vectors     float[n][dim], dim at most 1024

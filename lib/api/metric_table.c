@@ -1,13 +1,11 @@
-/* Every metric: the settings that it takes, its run, and the numbers that it gives. */
+/* Every metric of codes: the settings that it takes, its run, and the numbers that it gives; and the table of all. */
 #include <math.h>
 
 #include "api/scoring.h"
-#include "model/extractor.h"
 
 #define COUNT_LIMIT ((int64_t)1 << 31)
 
-/* The settings object of a metric, NULL when the caller gave none. */
-static encdiff_status settings_of(ed_scoring *s, const char *metric, ed_json **out)
+encdiff_status ed_scoring_settings(ed_scoring *s, const char *metric, ed_json **out)
 {
     *out = NULL;
     return s->settings ? ed_json_group(s->env, s->settings, metric, out) : ENCDIFF_OK;
@@ -19,8 +17,7 @@ static encdiff_status results_of(ed_scoring *s, const char *metric, ed_json **ou
     return ed_json_put_new(s->env, s->tree, metric, ED_JSON_OBJECT, out);
 }
 
-/* The object that the settings go to which it ran with. */
-static encdiff_status used_by(ed_scoring *s, const char *metric, ed_json **out)
+encdiff_status ed_scoring_used(ed_scoring *s, const char *metric, ed_json **out)
 {
     return ed_json_put_new(s->env, s->used, metric, ED_JSON_OBJECT, out);
 }
@@ -29,7 +26,7 @@ static encdiff_status used_by(ed_scoring *s, const char *metric, ed_json **out)
 static encdiff_status put_used(ed_scoring *s, const char *metric, const char *key, double value)
 {
     ed_json *used;
-    ED_TRY(used_by(s, metric, &used));
+    ED_TRY(ed_scoring_used(s, metric, &used));
     return ed_json_put_number(s->env, used, key, value);
 }
 
@@ -71,7 +68,7 @@ static encdiff_status factor_vae(ed_scoring *s)
     ed_factor_vae_defaults(&o);
     take_counts(s, &o.train_points, &o.eval_points, &o.batch);
     o.prune_threshold = fmax(s->options.prune_threshold, 0);
-    ED_TRY(settings_of(s, "factor_vae", &settings));
+    ED_TRY(ed_scoring_settings(s, "factor_vae", &settings));
     ED_TRY(ed_json_int(s->env, settings, "train_points", 1, COUNT_LIMIT, &o.train_points));
     ED_TRY(ed_json_int(s->env, settings, "eval_points", 1, COUNT_LIMIT, &o.eval_points));
     ED_TRY(ed_json_int(s->env, settings, "variance_rows", 2, COUNT_LIMIT, &o.variance_rows));
@@ -82,7 +79,7 @@ static encdiff_status factor_vae(ed_scoring *s)
     ED_TRY(ed_json_put_number(s->env, results, "train", score.train));
     ED_TRY(ed_json_put_number(s->env, results, "eval", score.eval));
     ED_TRY(ed_json_put_number(s->env, results, "active", score.active));
-    ED_TRY(used_by(s, "factor_vae", &used));
+    ED_TRY(ed_scoring_used(s, "factor_vae", &used));
     ED_TRY(ed_json_put_number(s->env, used, "train_points", (double)o.train_points));
     ED_TRY(ed_json_put_number(s->env, used, "eval_points", (double)o.eval_points));
     ED_TRY(ed_json_put_number(s->env, used, "variance_rows", (double)o.variance_rows));
@@ -97,7 +94,7 @@ static encdiff_status beta_vae(ed_scoring *s)
     ed_beta_vae_score score;
     ed_beta_vae_defaults(&o);
     take_counts(s, &o.train_points, &o.eval_points, &o.batch);
-    ED_TRY(settings_of(s, "beta_vae", &settings));
+    ED_TRY(ed_scoring_settings(s, "beta_vae", &settings));
     ED_TRY(ed_json_int(s->env, settings, "train_points", 1, COUNT_LIMIT, &o.train_points));
     ED_TRY(ed_json_int(s->env, settings, "eval_points", 1, COUNT_LIMIT, &o.eval_points));
     ED_TRY(ed_json_int32(s->env, settings, "batch", 1, 1 << 20, &o.batch));
@@ -106,7 +103,7 @@ static encdiff_status beta_vae(ed_scoring *s)
     ED_TRY(results_of(s, "beta_vae", &results));
     ED_TRY(ed_json_put_number(s->env, results, "train", score.train));
     ED_TRY(ed_json_put_number(s->env, results, "eval", score.eval));
-    ED_TRY(used_by(s, "beta_vae", &used));
+    ED_TRY(ed_scoring_used(s, "beta_vae", &used));
     ED_TRY(ed_json_put_number(s->env, used, "train_points", (double)o.train_points));
     ED_TRY(ed_json_put_number(s->env, used, "eval_points", (double)o.eval_points));
     ED_TRY(ed_json_put_number(s->env, used, "batch", o.batch));
@@ -120,7 +117,7 @@ static encdiff_status dci(ed_scoring *s)
     ed_dci_score score;
     int32_t size = s->train_samples.size, factors = s->train_samples.factor_count;
     ed_dci_defaults(&o);
-    ED_TRY(settings_of(s, "dci", &settings));
+    ED_TRY(ed_scoring_settings(s, "dci", &settings));
     ED_TRY(ed_json_int32(s->env, settings, "stages", 1, 10000, &o.stages));
     ED_TRY(ed_json_int32(s->env, settings, "depth", 1, 10, &o.depth));
     ED_TRY(ed_json_float(s->env, settings, "rate", 1e-6, 10, &o.rate));
@@ -135,7 +132,7 @@ static encdiff_status dci(ed_scoring *s)
     if (status == ENCDIFF_OK)
         status = ed_json_put_number(s->env, results, "informativeness_test", score.informativeness_test);
     if (status == ENCDIFF_OK) status = put_matrix(s, results, "importance", importance, size, factors);
-    if (status == ENCDIFF_OK) status = used_by(s, "dci", &used);
+    if (status == ENCDIFF_OK) status = ed_scoring_used(s, "dci", &used);
     if (status == ENCDIFF_OK) status = ed_json_put_number(s->env, used, "stages", o.stages);
     if (status == ENCDIFF_OK) status = ed_json_put_number(s->env, used, "depth", o.depth);
     if (status == ENCDIFF_OK) status = ed_json_put_number(s->env, used, "rate", o.rate);
@@ -149,7 +146,7 @@ static encdiff_status information(ed_scoring *s, const char *metric, double **ta
     ed_json *settings;
     int32_t bins = s->options.bins;
     const ed_representation *r = &s->train_samples;
-    ED_TRY(settings_of(s, metric, &settings));
+    ED_TRY(ed_scoring_settings(s, metric, &settings));
     ED_TRY(ed_json_int32(s->env, settings, "bins", 2, 65536, &bins));
     ED_TRY(put_used(s, metric, "bins", bins));
     *table = ed_alloc(s->env, (size_t)r->size * (size_t)r->factor_count, sizeof **table);
@@ -191,7 +188,7 @@ static encdiff_status explicitness(ed_scoring *s)
     ed_json *settings;
     ed_explicitness_score score;
     double c = 1;
-    ED_TRY(settings_of(s, "explicitness", &settings));
+    ED_TRY(ed_scoring_settings(s, "explicitness", &settings));
     ED_TRY(ed_json_float(s->env, settings, "c", 1e-12, 1e12, &c));
     ED_TRY(put_used(s, "explicitness", "c", c));
     ED_TRY(ed_metric_explicitness(s->env, &s->run, &s->train_samples, &s->test_samples, c, &score));
@@ -205,10 +202,10 @@ static encdiff_status sap(ed_scoring *s)
     ed_sap_options o;
     double score;
     ed_sap_defaults(&o);
-    ED_TRY(settings_of(s, "sap", &settings));
+    ED_TRY(ed_scoring_settings(s, "sap", &settings));
     ED_TRY(ed_json_bool(s->env, settings, "continuous", &o.continuous));
     ED_TRY(ed_json_float(s->env, settings, "c", 1e-12, 1e12, &o.c));
-    ED_TRY(used_by(s, "sap", &used));
+    ED_TRY(ed_scoring_used(s, "sap", &used));
     ED_TRY(ed_json_put_bool(s->env, used, "continuous", o.continuous));
     ED_TRY(ed_json_put_number(s->env, used, "c", o.c));
     ED_TRY(ed_metric_sap(s->env, &s->run, &s->train_samples, &s->test_samples, &o, &score));
@@ -219,7 +216,7 @@ static encdiff_status irs(ed_scoring *s)
 {
     ed_json *settings;
     double quantile = 0.99, score;
-    ED_TRY(settings_of(s, "irs", &settings));
+    ED_TRY(ed_scoring_settings(s, "irs", &settings));
     ED_TRY(ed_json_float(s->env, settings, "quantile", 0, 1, &quantile));
     ED_TRY(put_used(s, "irs", "quantile", quantile));
     ED_TRY(ed_metric_irs(s->env, &s->run, &s->train_samples, quantile, &score));
@@ -232,11 +229,11 @@ static encdiff_status tad(ed_scoring *s)
     ed_tad_options o;
     ed_tad_score score;
     ed_tad_defaults(&o);
-    ED_TRY(settings_of(s, "tad", &settings));
+    ED_TRY(ed_scoring_settings(s, "tad", &settings));
     ED_TRY(ed_json_float(s->env, settings, "auroc_threshold", 0, 1, &o.auroc_threshold));
     ED_TRY(ed_json_float(s->env, settings, "entropy_threshold", 0, 1, &o.entropy_threshold));
     ED_TRY(ed_json_float(s->env, settings, "least_range", 0, 1e30, &o.least_range));
-    ED_TRY(used_by(s, "tad", &used));
+    ED_TRY(ed_scoring_used(s, "tad", &used));
     ED_TRY(ed_json_put_number(s->env, used, "auroc_threshold", o.auroc_threshold));
     ED_TRY(ed_json_put_number(s->env, used, "entropy_threshold", o.entropy_threshold));
     ED_TRY(ed_json_put_number(s->env, used, "least_range", o.least_range));
@@ -244,153 +241,6 @@ static encdiff_status tad(ed_scoring *s)
     ED_TRY(results_of(s, "tad", &results));
     ED_TRY(ed_json_put_number(s->env, results, "tad", score.tad));
     return ed_json_put_number(s->env, results, "attributes", score.attributes);
-}
-
-static int64_t image_size(const ed_scoring *s) { return (int64_t)s->height * s->width * 3; }
-
-static encdiff_status mse(ed_scoring *s)
-{
-    double score;
-    ED_TRY(ed_metric_mse(s->env, s->reference, s->images, s->pairs, image_size(s), NULL, &score));
-    return ed_json_put_number(s->env, s->tree, "mse", score);
-}
-
-static encdiff_status psnr(ed_scoring *s)
-{
-    double score;
-    ED_TRY(ed_metric_psnr(s->env, s->reference, s->images, s->pairs, image_size(s), 2.0, NULL, &score));
-    return ed_json_put_number(s->env, s->tree, "psnr", score);
-}
-
-static encdiff_status ssim(ed_scoring *s)
-{
-    ed_json *settings, *used;
-    ed_ssim_options o;
-    double score;
-    size_t count = (size_t)s->pairs * (size_t)image_size(s);
-    ed_ssim_defaults(&o);
-    o.low = -1;
-    o.high = 1;
-    ED_TRY(settings_of(s, "ssim", &settings));
-    ED_TRY(ed_json_int32(s->env, settings, "window", 1, 1023, &o.window));
-    ED_TRY(ed_json_float(s->env, settings, "sigma", 1e-6, 1e6, &o.sigma));
-    ED_TRY(ed_json_bool(s->env, settings, "published_axes", &o.published_axes));
-    ED_TRY(used_by(s, "ssim", &used));
-    ED_TRY(ed_json_put_number(s->env, used, "window", o.window));
-    ED_TRY(ed_json_put_number(s->env, used, "sigma", o.sigma));
-    ED_TRY(ed_json_put_bool(s->env, used, "published_axes", o.published_axes));
-    float *x = ed_alloc(s->env, count, sizeof *x), *y = ed_alloc(s->env, count, sizeof *y);
-    encdiff_status status = x && y ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
-    if (status == ENCDIFF_OK) {
-        ed_nhwc_to_nchw(s->reference, x, s->pairs, 3, s->height, s->width);
-        ed_nhwc_to_nchw(s->images, y, s->pairs, 3, s->height, s->width);
-        status = ed_metric_ssim(s->env, &s->run, x, y, s->pairs, 3, s->height, s->width, &o, NULL, &score);
-    }
-    if (status == ENCDIFF_OK) status = ed_json_put_number(s->env, s->tree, "ssim", score);
-    ed_free(s->env, x);
-    ed_free(s->env, y);
-    return status;
-}
-
-/* ---------------------------------------------------------------- networks with a user's weights */
-
-/* settings.METRIC.KEY: the path of a file; NULL when it is not given and need not be. */
-static encdiff_status weights_of(ed_scoring *s, const char *metric, const char *key, bool needed, const char **path)
-{
-    ed_json *settings;
-    *path = NULL;
-    ED_TRY(settings_of(s, metric, &settings));
-    if (settings) ED_TRY(ed_json_string(s->env, settings, key, path));
-    if (*path || !needed) return ENCDIFF_OK;
-    return ed_fail(s->env, ENCDIFF_ERROR_CONFIG,
-                   "settings.%s.%s: expected a file of weights, .pth or .safetensors, which the library does not bring",
-                   metric, key);
-}
-
-static encdiff_status mean_lpips(ed_scoring *s, ed_extractor *network, double *mean)
-{
-    float *distances = ed_alloc(s->env, (size_t)s->pairs, sizeof *distances);
-    if (!distances) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ed_extraction job = {{s->reference, s->images}, s->pairs, s->height, s->width, false, distances};
-    encdiff_status status = ed_extractor_run(network, &job);
-    *mean = 0;
-    for (int64_t i = 0; i < s->pairs; i++) *mean += (double)distances[i] / (double)s->pairs;
-    ed_free(s->env, distances);
-    return status;
-}
-
-/* Zhang et al. 2018; VGG16 with the linear heads. */
-static encdiff_status lpips(ed_scoring *s)
-{
-    const char *weights, *heads;
-    ed_extractor *network;
-    double score = 0;
-    ED_TRY(weights_of(s, "lpips", "weights", true, &weights));
-    ED_TRY(weights_of(s, "lpips", "heads", false, &heads));
-    ED_TRY(ed_extractor_create(s->context->team, ED_EXTRACT_LPIPS, weights, heads, &network));
-    encdiff_status status = mean_lpips(s, network, &score);
-    ed_extractor_free(network);
-    ED_TRY(status);
-    return ed_json_put_number(s->env, s->tree, "lpips", score);
-}
-
-#define FID_PIECE 64 /* images whose features are held at once */
-
-static encdiff_status fit_features(ed_scoring *s, ed_extractor *network, const float *images, bool published_range,
-                                   const char *activity, float *features, ed_gaussian *out)
-{
-    for (int64_t at = 0; at < s->pairs; at += FID_PIECE) {
-        ed_extraction job = {{images + (size_t)at * (size_t)image_size(s), NULL},
-                             ED_MIN(FID_PIECE, s->pairs - at),
-                             s->height,
-                             s->width,
-                             published_range,
-                             features};
-        ED_TRY(ed_extractor_run(network, &job));
-        ED_TRY(ed_gaussian_add(s->env, &s->run, out, features, job.n));
-        if (!ed_scoring_progress(s, activity, at + job.n, s->pairs))
-            return ed_fail(s->env, ENCDIFF_CANCELLED, "stopped by the progress callback");
-    }
-    return ENCDIFF_OK;
-}
-
-static encdiff_status distance_of_features(ed_scoring *s, ed_extractor *network, bool published_range, double *out)
-{
-    ed_gaussian a = {0}, b = {0};
-    float *features = ed_alloc(s->env, FID_PIECE * ED_INCEPTION_FEATURES, sizeof *features);
-    encdiff_status status = features ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ED_TRY_OR_FAIL(status);
-    ED_TRY_OR_FAIL(ed_gaussian_create(s->env, ED_INCEPTION_FEATURES, &a));
-    ED_TRY_OR_FAIL(ed_gaussian_create(s->env, ED_INCEPTION_FEATURES, &b));
-    ED_TRY_OR_FAIL(fit_features(s, network, s->reference, published_range, "features of the reference", features, &a));
-    ED_TRY_OR_FAIL(fit_features(s, network, s->images, published_range, "features of the images", features, &b));
-    ED_TRY_OR_FAIL(ed_metric_frechet(s->env, &s->run, &a, &b, out));
-fail:
-    ed_gaussian_free(s->env, &a);
-    ed_gaussian_free(s->env, &b);
-    ed_free(s->env, features);
-    return status;
-}
-
-/* Heusel et al. 2017; published_range: pixels of 0..255 are taken for ones of 0..1, as the published evaluation does.
- */
-static encdiff_status fid(ed_scoring *s)
-{
-    const char *weights;
-    bool published_range = false;
-    ed_json *settings, *used;
-    ed_extractor *network;
-    double score = 0;
-    ED_TRY(weights_of(s, "fid", "weights", true, &weights));
-    ED_TRY(settings_of(s, "fid", &settings));
-    ED_TRY(ed_json_bool(s->env, settings, "published_range", &published_range));
-    ED_TRY(used_by(s, "fid", &used));
-    ED_TRY(ed_json_put_bool(s->env, used, "published_range", published_range));
-    ED_TRY(ed_extractor_create(s->context->team, ED_EXTRACT_INCEPTION, weights, NULL, &network));
-    encdiff_status status = distance_of_features(s, network, published_range, &score);
-    ed_extractor_free(network);
-    ED_TRY(status);
-    return ed_json_put_number(s->env, s->tree, "fid", score);
 }
 
 /* ---------------------------------------------------------------- the table */
@@ -405,11 +255,11 @@ const ed_metric_entry ed_metric_table[] = {
     {"sap", ED_NEEDS_CODES, false, sap},
     {"irs", ED_NEEDS_CODES, false, irs},
     {"tad", ED_NEEDS_CODES, true, tad},
-    {"mse", ED_NEEDS_IMAGES, false, mse},
-    {"psnr", ED_NEEDS_IMAGES, false, psnr},
-    {"ssim", ED_NEEDS_IMAGES, false, ssim},
-    {"lpips", ED_NEEDS_IMAGES, true, lpips},
-    {"fid", ED_NEEDS_IMAGES, true, fid},
+    {"mse", ED_NEEDS_IMAGES, false, ed_score_mse},
+    {"psnr", ED_NEEDS_IMAGES, false, ed_score_psnr},
+    {"ssim", ED_NEEDS_IMAGES, false, ed_score_ssim},
+    {"lpips", ED_NEEDS_IMAGES, true, ed_score_lpips},
+    {"fid", ED_NEEDS_IMAGES, true, ed_score_fid},
 };
 
 const size_t ed_metric_table_size = ED_COUNT(ed_metric_table);

@@ -181,7 +181,9 @@ static encdiff_status put_settings(ed_scoring *s, ed_json *tree)
         ED_TRY(ed_json_put_number(s->env, settings, "train_samples", (double)s->train_samples.n));
         ED_TRY(ed_json_put_number(s->env, settings, "test_samples", (double)s->test_samples.n));
     }
-    if (s->images) ED_TRY(ed_json_put_number(s->env, settings, "images", (double)s->pairs));
+    if (s->sets[1].n) ED_TRY(ed_json_put_number(s->env, settings, "images", (double)s->sets[1].n));
+    if (s->sets[0].n && s->sets[0].n != s->sets[1].n)
+        ED_TRY(ed_json_put_number(s->env, settings, "references", (double)s->sets[0].n));
     return ed_json_merge(s->env, settings, s->used);
 }
 
@@ -274,15 +276,39 @@ encdiff_status encdiff_metrics_from_images(encdiff_context *context, const encdi
     encdiff_status status = ed_scoring_begin(&s, context, __func__, options, progress, user);
     if (status == ENCDIFF_OK) status = take_pixels(&s, "reference", reference, &x);
     if (status == ENCDIFF_OK) status = take_pixels(&s, "images", images, &y);
-    s.reference = x;
-    s.images = y;
-    s.pairs = images->n;
-    s.height = images->height;
-    s.width = images->width;
+    s.sets[0] = s.sets[1] = (ed_image_set){NULL, NULL, images->n, images->height, images->width};
+    s.sets[0].pixels = x;
+    s.sets[1].pixels = y;
     s.has = ED_NEEDS_IMAGES;
     if (status == ENCDIFF_OK) status = ed_scoring_run(&s, NULL, NULL, scores);
     ed_free(&context->env, x);
     ed_free(&context->env, y);
+    ed_scoring_end(&s);
+    return ed_api_done(context, status);
+}
+
+static ed_image_set take_dataset(const encdiff_dataset *dataset)
+{
+    ed_dataset_info info;
+    if (!dataset) return (ed_image_set){.n = 0};
+    ed_dataset_get_info(dataset->dataset, &info);
+    return (ed_image_set){NULL, dataset->dataset, info.size, info.height, info.width};
+}
+
+encdiff_status encdiff_metrics_from_image_sets(encdiff_context *context, encdiff_dataset *reference,
+                                               encdiff_dataset *images, const encdiff_metrics_options *options,
+                                               encdiff_scores **scores, encdiff_progress progress, void *user)
+{
+    ed_scoring s;
+    if (!context) return ENCDIFF_ERROR_ARGUMENT;
+    ED_REQUIRE(context, images && scores);
+    ED_REQUIRE(context, images->context == context && (!reference || reference->context == context));
+    *scores = NULL;
+    encdiff_status status = ed_scoring_begin(&s, context, __func__, options, progress, user);
+    s.sets[0] = take_dataset(reference);
+    s.sets[1] = take_dataset(images);
+    s.has = ED_NEEDS_IMAGES;
+    if (status == ENCDIFF_OK) status = ed_scoring_run(&s, NULL, NULL, scores);
     ed_scoring_end(&s);
     return ed_api_done(context, status);
 }

@@ -173,11 +173,9 @@ static encdiff_status reconstruct(source *d)
     int64_t n = ED_MIN(s->options.reconstructions ? s->options.reconstructions : RECONSTRUCTIONS, d->info.size);
     if (!s->options.sampler_steps) s->options.sampler_steps = SAMPLER_STEPS;
     ED_TRY(sample_all(d, n));
-    s->reference = d->references;
-    s->images = d->sampled;
-    s->pairs = n;
-    s->height = d->info.height;
-    s->width = d->info.width;
+    s->sets[0] = s->sets[1] = (ed_image_set){NULL, NULL, n, d->info.height, d->info.width};
+    s->sets[0].pixels = d->references;
+    s->sets[1].pixels = d->sampled;
     ED_TRY(ed_json_put_new(s->env, s->used, "reconstruction", ED_JSON_OBJECT, &used));
     ED_TRY(ed_json_put_string(s->env, used, "sampler", "ddim"));
     ED_TRY(ed_json_put_number(s->env, used, "steps", s->options.sampler_steps));

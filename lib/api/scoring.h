@@ -3,7 +3,8 @@
  *
  *   metrics.c        what is evaluated: arrays of codes, pairs of images; repeats with further seeds
  *   metrics_model.c  a model on a dataset
- *   metric_table.c   every metric: its settings, its run, its numbers
+ *   metric_table.c   every metric of codes: its settings, its run, its numbers; the table of all
+ *   metric_images.c  the same for metrics of images
  *   scores.c         the result: numbers by name, JSON
  */
 #ifndef ED_SCORING_H
@@ -16,6 +17,14 @@
 typedef enum ed_needs { ED_NEEDS_CODES = 1, ED_NEEDS_IMAGES = 2 } ed_needs;
 
 #define ED_MAX_METRICS 32
+
+/* Images that are compared: in memory, f32 NHWC in [-1, 1], or in a dataset. */
+typedef struct ed_image_set {
+    const float *pixels;
+    ed_dataset *dataset;
+    int64_t n;
+    int32_t height, width;
+} ed_image_set;
 
 typedef struct ed_scoring {
     encdiff_context *context;
@@ -33,9 +42,7 @@ typedef struct ed_scoring {
     int has;                                       /* ed_needs, or'ed */
     const ed_representation *train, *test;         /* sampling metrics draw from these */
     ed_representation train_samples, test_samples; /* what the others learn from and are tested on */
-    const float *reference, *images;               /* f32 NHWC pairs, or NULL */
-    int64_t pairs;
-    int32_t height, width;
+    ed_image_set sets[2];                          /* reference, images; n 0: none */
 } ed_scoring;
 
 typedef struct ed_metric_entry {
@@ -45,7 +52,16 @@ typedef struct ed_metric_entry {
     encdiff_status (*run)(ed_scoring *s);
 } ed_metric_entry;
 
-/* metric_table.c */
+/* metric_images.c */
+encdiff_status ed_score_mse(ed_scoring *s);
+encdiff_status ed_score_psnr(ed_scoring *s);
+encdiff_status ed_score_ssim(ed_scoring *s);
+encdiff_status ed_score_lpips(ed_scoring *s);
+encdiff_status ed_score_fid(ed_scoring *s);
+
+/* metric_table.c. The settings object of a metric, NULL when the caller gave none; where those go that it ran with. */
+encdiff_status ed_scoring_settings(ed_scoring *s, const char *metric, ed_json **out);
+encdiff_status ed_scoring_used(ed_scoring *s, const char *metric, ed_json **out);
 extern const ed_metric_entry ed_metric_table[];
 extern const size_t ed_metric_table_size;
 

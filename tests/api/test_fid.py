@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""FID of the shared library against plain PyTorch and SciPy, with random weights: test_fid.py LIBRARY."""
+"""FID and LPIPS of the shared library against plain PyTorch and SciPy, with random weights: test_fid.py LIBRARY."""
 import ctypes
 import json
 import os
@@ -117,6 +117,106 @@ def library_fid(lib, context, a, b, settings):
     return value.value
 
 
+def score_sets(lib, context, name, settings, reference, images):
+    """A metric of datasets; reference may be None. A failure gives its message."""
+    options = (ctypes.c_char * 256)()
+    lib.encdiff_metrics_options_init(options, ctypes.c_size_t(256))
+    texts = [name.encode(), json.dumps({name: settings}).encode()]
+    for at, text in zip((8, 16), texts):
+        ctypes.c_char_p.from_buffer(options, at).value = text
+    sets = [ctypes.c_void_p(), ctypes.c_void_p()]
+    for handle, path in zip(sets, (reference, images)):
+        if path:
+            assert lib.encdiff_dataset_open(context, path.encode(), None, ctypes.byref(handle)) == 0
+    scores, value = ctypes.c_void_p(), ctypes.c_double()
+    status = lib.encdiff_metrics_from_image_sets(context, *sets, options, ctypes.byref(scores), None, None)
+    for handle in sets:
+        lib.encdiff_dataset_free(handle)
+    if status:
+        return lib.encdiff_context_error(context).decode()
+    assert lib.encdiff_scores_find(scores, name.encode(), ctypes.byref(value)) == 0
+    lib.encdiff_scores_free(scores)
+    return value.value
+
+
+def compare_sets(lib, context, a, b):
+    """Sets of unequal size from files, and statistics in place of one."""
+    fa, fb = features(a, 255), features(b[:3], 255)
+    wanted = distance(fa, fb)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = folder + '/inception.pth'
+        torch.save(STATE, weights)
+        np.save(folder + '/a.npy', a)
+        np.save(folder + '/b.npy', b[:3])
+        np.savez(folder + '/stats.npz', mu=fa.mean(0), sigma=np.cov(fa, rowvar=False))
+        np.savez(folder + '/few.npz', mu=fa.mean(0)[:7], sigma=np.eye(7))
+        np.savez(folder + '/nan.npz', mu=fa.mean(0) * np.nan, sigma=np.eye(fa.shape[1]))
+        for reference, more in ((folder + '/a.npy', {}), (None, {'statistics': folder + '/stats.npz'})):
+            got = score_sets(lib, context, 'fid', {'weights': weights, **more}, reference, folder + '/b.npy')
+            print(f'4 and 3 images{", statistics" if more else ""}: {got}, PyTorch and SciPy {wanted:.9g}')
+            assert abs(got - wanted) <= 1e-4 * wanted, (got, wanted)
+        for name, word in (('few', '2048'), ('nan', 'not finite'), ('absent', 'absent')):
+            message = score_sets(lib, context, 'fid', {'weights': weights, 'statistics': f'{folder}/{name}.npz'}, None,
+                                 folder + '/b.npy')
+            assert f'{name}.npz' in message and word in message, message
+        message = score_sets(lib, context, 'fid', {'weights': weights}, None, folder + '/b.npy')
+        assert 'settings.fid.statistics' in message, message
+
+
+VGG = [(2, 3, 64), (2, 64, 128), (3, 128, 256), (3, 256, 512), (3, 512, 512)]  # convolutions, channels in and out
+
+
+def vgg_and_heads():
+    """Random weights by torchvision's names, and linear heads by those of the lpips package."""
+    state, heads, layer = {}, {}, 0
+    for block, (count, before, after) in enumerate(VGG):
+        for i in range(count):
+            channels = before if i == 0 else after
+            state[f'features.{layer}.weight'] = torch.randn(after, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
+            state[f'features.{layer}.bias'] = 0.1 * torch.randn(after)
+            layer += 2
+        layer += 1
+        heads[f'lin{block}.model.1.weight'] = torch.rand(1, after, 1, 1)
+    return state, heads
+
+
+def lpips(state, heads, a, b):
+    """Zhang et al. 2018: distances of unit features, weighted by the heads, averaged over the image."""
+    shift, scale = torch.tensor([-.030, -.088, -.188]), torch.tensor([.458, .448, .450])
+    x, y = ((torch.tensor(v).float() / 127.5 - 1 - shift) / scale for v in (a, b))
+    x, y, layer, total = x.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2), 0, 0
+    for block, (count, _, _) in enumerate(VGG):
+        if block:
+            x, y, layer = F.max_pool2d(x, 2), F.max_pool2d(y, 2), layer + 1
+        for _ in range(count):
+            w, c = state[f'features.{layer}.weight'], state[f'features.{layer}.bias']
+            x, y, layer = F.relu(F.conv2d(x, w, c, padding=1)), F.relu(F.conv2d(y, w, c, padding=1)), layer + 2
+        u, v = (t / (t.pow(2).sum(1, keepdim=True).sqrt() + 1e-10) for t in (x, y))
+        total = total + ((u - v) ** 2 * heads[f'lin{block}.model.1.weight']).sum(1).mean((1, 2))
+    return total.mean().item()
+
+
+def compare_lpips(lib, context, a, b):
+    """Weights in one .pth, in both formats of torch.save(), and VGG16 and heads apart."""
+    state, heads = vgg_and_heads()
+    side = 32  # the images' smaller side is five times halved
+    a, b = (np.ascontiguousarray(np.tile(v, (1, 2, 1, 1))[:3, :side, :side]) for v in (a, b))
+    wanted = lpips(state, heads, a, b)
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(folder + '/a.npy', a)
+        np.save(folder + '/b.npy', b)
+        one, vgg, lin = (f'{folder}/{name}.pth' for name in ('one', 'vgg', 'lin'))
+        torch.save({**state, **heads}, one, _use_new_zipfile_serialization=False)
+        torch.save(state, vgg)
+        torch.save(heads, lin)
+        for settings in ({'weights': one}, {'weights': vgg, 'heads': lin}):
+            got = score_sets(lib, context, 'lpips', settings, folder + '/a.npy', folder + '/b.npy')
+            print(f'lpips of {len(settings)} files: {got}, PyTorch {wanted:.9g}')
+            assert abs(got - wanted) <= 1e-4 * wanted, (got, wanted)
+        message = score_sets(lib, context, 'lpips', {'weights': vgg}, folder + '/a.npy', folder + '/b.npy')
+        assert 'vgg.pth' in message and 'lin0' in message, message
+
+
 def main():
     lib, context = ctypes.CDLL(sys.argv[1]), ctypes.c_void_p()
     lib.encdiff_context_error.restype = ctypes.c_char_p
@@ -136,6 +236,8 @@ def main():
         print(f'published_range {published}: {got:.9g}, PyTorch and SciPy {wanted:.9g}, features up to {fa.max():.3g}')
         # The distance is of the features' variances; features in f32 are within 1e-5.
         assert abs(got - wanted) <= 1e-4 * wanted, (got, wanted)
+    compare_sets(lib, context, a, b)
+    compare_lpips(lib, context, a, b)
     lib.encdiff_context_free(context)
 
 

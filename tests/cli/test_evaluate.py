@@ -70,6 +70,41 @@ class Evaluate(Case):
         self.fails(1, *more, '--fid', 'w.pth', '--settings', '{"mig": }', says='JSON')
 
 
+class Images(Case):
+    def setUp(self):
+        super().setUp()
+        random = np.random.RandomState(5)
+        self.a = random.randint(0, 256, (150, 16, 20, 3)).astype(np.uint8)
+        self.b = np.clip(self.a.astype(int) + random.randint(-20, 21, self.a.shape), 0, 255).astype(np.uint8)
+        np.save(self.path('a.npy'), self.a)
+        np.save(self.path('b.npy'), self.b)
+
+    def test_two_sets_are_compared_pair_by_pair(self):
+        told = json.loads(self.ok('metrics', 'images', 'a.npy', 'b.npy', '--json', '-'))
+        errors = ((self.a / 127.5 - self.b / 127.5) ** 2).mean((1, 2, 3))
+        self.assertAlmostEqual(told['mse'], errors.mean(), places=6)
+        self.assertAlmostEqual(told['psnr'], (10 * np.log10(4 / errors)).mean(), places=4)
+        self.assertEqual(told['settings']['images'], 150)
+        self.assertLess(told['ssim'], 1)
+        same = json.loads(self.ok('metrics', 'images', 'a.npy', 'a.npy', '--metrics', 'mse,ssim', '--json', '-'))
+        self.assertEqual((same['mse'], round(same['ssim'], 6)), (0, 1))
+        part = json.loads(self.ok('metrics', 'images', 'a.npy', 'b.npy', '-n', 70, '-m', 'mse', '--json', '-'))
+        self.assertAlmostEqual(part['mse'], errors[:70].mean(), places=6)
+
+    def test_sets_that_cannot_be_compared(self):
+        np.save(self.path('c.npy'), self.a[:, :, :16])
+        self.fails(1, 'metrics', 'images', 'a.npy', 'b.npy[0:9]', says=['mse', '9 images', '150 of'])
+        self.fails(1, 'metrics', 'images', 'a.npy', 'c.npy', says=['16x16', '16x20'])
+        self.fails(1, 'metrics', 'images', 'a.npy', 'absent', says='absent')
+        self.fails(1, 'metrics', 'images', 'a.npy', 'b.npy', '--metrics', 'dci', says='dci needs codes')
+        self.fails(1, 'metrics', 'images', 'a.npy', 'b.npy', '--metrics', 'fid', says='settings.fid.weights')
+        np.savez(self.path('stats.npz'), mu=np.zeros(4), sigma=np.eye(4))
+        self.fails(2, 'metrics', 'images', 'stats.npz', 'b.npy', says=['stats.npz', '--fid'])
+
+    def test_the_family_is_listed(self):
+        self.assertIn('metrics images', self.ok('metrics', '--help'))
+
+
 class WhileTraining(Case):
     def test_training_scores_and_keeps_the_best(self):
         _, data = shared_model()

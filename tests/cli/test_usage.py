@@ -9,8 +9,8 @@ import program
 from program import Case, encdiff
 
 COMMANDS = ['quickstart', 'presets', 'init', 'train', 'encode', 'reconstruct', 'swap', 'traverse', 'attention', 'denoise',
-            'interpolate', 'scatter', 'invert', 'evaluate', 'metrics', 'data info', 'data render', 'data convert',
-            'data view', 'import', 'export', 'info', 'bench']
+            'interpolate', 'scatter', 'invert', 'evaluate', 'metrics', 'metrics images', 'data info', 'data render',
+            'data convert', 'data view', 'import', 'export', 'info', 'bench']
 
 
 def run(*words):
@@ -24,7 +24,7 @@ class Help(Case):
         done = run('--help')
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         section = done.stdout.split('Commands:\n')[1].split('\n\n')[0]
-        listed = [re.match(r'  (data \w+|\w+)  ', line).group(1) for line in section.splitlines()]
+        listed = [re.match(r'  ((?:data|metrics) \w+|\w+)  ', line).group(1) for line in section.splitlines()]
         self.assertEqual(sorted(listed), sorted(COMMANDS))
 
     def test_every_command_explains_itself(self):

@@ -53,7 +53,8 @@ const cli_command cmd_metrics = {
     .name = "metrics",
     .summary = "score anyone's representation; no model is needed",
     .details = "Arrays are .npy, or .npz with one member; file.npz:NAME takes the member NAME. Metrics: factor_vae,\n"
-               "beta_vae, dci, mig, modularity, explicitness, sap, irs; tad (binary attributes) where it is named.",
+               "beta_vae, dci, mig, modularity, explicitness, sap, irs; tad (binary attributes) where it is named.\n"
+               "`encdiff metrics images` compares images.",
     .example = "encdiff metrics --codes codes.npy --factors labels.npz:labels --metrics dci,mig --json scores.json",
     .options = metrics_options,
     .option_count = CLI_COUNT(metrics_options),

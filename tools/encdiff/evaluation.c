@@ -42,7 +42,7 @@ static const char *usual_metrics(cli *c)
 static const char *chosen_metrics(cli *c, const metric_args *a, const weight_args *w)
 {
     const char *names = a->metrics;
-    if (!w || (!w->lpips && !w->fid)) return names;
+    if (!w || (!w->usual && !w->lpips && !w->fid)) return names;
     if (!names) names = w->usual ? w->usual : usual_metrics(c);
     if (w->lpips && !is_listed(names, "lpips")) names = cli_format(c, "%s,lpips", names);
     if (w->fid && !is_listed(names, "fid")) names = cli_format(c, "%s,fid", names);
@@ -65,6 +65,7 @@ static void add_weights(json_writer *j, const weight_args *w)
     if (w->fid) {
         json_open(j, "fid", '{');
         json_string(j, "weights", w->fid);
+        add_file(j, "statistics", w->statistics);
         json_close(j, '}');
     }
 }

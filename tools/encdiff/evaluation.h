@@ -13,7 +13,8 @@ typedef struct metric_args {
 /* Weights that a user brings for metrics of images. */
 typedef struct weight_args {
     const char *lpips, *lpips_heads, *fid;
-    const char *usual; /* metrics beside these where none are named; NULL: all of codes, and mse, psnr, ssim */
+    const char *statistics; /* of FID's reference, in its place; no option of its own */
+    const char *usual;      /* metrics beside these where none are named; NULL: all of codes, and mse, psnr, ssim */
 } weight_args;
 
 #define WEIGHT_OPTIONS(type, field)                                                                                    \

@@ -7,10 +7,10 @@
 #include "interrupts.h"
 
 static const cli_command *const commands[] = {
-    &cmd_quickstart, &cmd_presets,  &cmd_init,        &cmd_train,     &cmd_encode,      &cmd_reconstruct,
-    &cmd_swap,       &cmd_traverse, &cmd_interpolate, &cmd_invert,    &cmd_attention,   &cmd_denoise,
-    &cmd_scatter,    &cmd_evaluate, &cmd_metrics,     &cmd_data_info, &cmd_data_render, &cmd_data_convert,
-    &cmd_data_view,  &cmd_import,   &cmd_export,      &cmd_info,      &cmd_bench,
+    &cmd_quickstart,   &cmd_presets,   &cmd_init,        &cmd_train,          &cmd_encode,    &cmd_reconstruct,
+    &cmd_swap,         &cmd_traverse,  &cmd_interpolate, &cmd_invert,         &cmd_attention, &cmd_denoise,
+    &cmd_scatter,      &cmd_evaluate,  &cmd_metrics,     &cmd_metrics_images, &cmd_data_info, &cmd_data_render,
+    &cmd_data_convert, &cmd_data_view, &cmd_import,      &cmd_export,         &cmd_info,      &cmd_bench,
 };
 
 /* ---------------------------------------------------------------- the context */
@@ -44,7 +44,7 @@ static void print_program_help(FILE *to)
     fprintf(to, "encdiff: disentangled encoding of images with concept tokens and a latent diffusion model\n\n"
                 "Usage: encdiff COMMAND [arguments] [options]\n\nCommands:\n");
     for (size_t i = 0; i < CLI_COUNT(commands); i++)
-        fprintf(to, "  %-14s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(to, "  %-16s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(to, "\n'encdiff COMMAND --help' explains a command, 'encdiff --version' names the release.\n"
                 "Start with: encdiff quickstart\n");
 }
@@ -55,7 +55,7 @@ static void print_family_help(FILE *to, const char *family)
     fprintf(to, "Usage: encdiff %s COMMAND [arguments] [options]\n\nCommands:\n", family);
     for (size_t i = 0; i < CLI_COUNT(commands); i++)
         if (strncmp(commands[i]->name, family, length) == 0 && commands[i]->name[length] == ' ')
-            fprintf(to, "  %-14s %s\n", commands[i]->name, commands[i]->summary);
+            fprintf(to, "  %-16s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(to, "\n'encdiff %s COMMAND --help' explains a command.\n", family);
 }
 
@@ -143,10 +143,9 @@ int main(int argc, char **argv)
         print_program_help(stderr);
         return CLI_USAGE;
     }
-    for (size_t i = 0; i < CLI_COUNT(commands); i++) {
-        int used = matches(commands[i], count, words);
-        if (used) return run_command(commands[i], count - used, words + used);
-    }
+    for (int used = 2; used >= 1; used--) /* "metrics images" before "metrics" */
+        for (size_t i = 0; i < CLI_COUNT(commands); i++)
+            if (matches(commands[i], count, words) == used) return run_command(commands[i], count - used, words + used);
     if (is_help(words[0])) {
         print_program_help(stdout);
         return CLI_OK;
