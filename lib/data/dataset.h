@@ -94,6 +94,8 @@ encdiff_status ed_folder_open(ed_env *env, const char *path, const ed_dataset_op
 encdiff_status ed_listed_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 bool ed_cars3d_is(const char *path); /* a folder with .mat files */
 encdiff_status ed_cars3d_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
+encdiff_status ed_smallnorb_is(ed_env *env, const char *folder, bool *found); /* it has one of the image files */
+encdiff_status ed_smallnorb_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_lmdb_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 encdiff_status ed_celeba_open(ed_env *env, const char *path, const ed_dataset_options *options, ed_dataset **out);
 /* `dataset` cropped and resized; takes the reference. */

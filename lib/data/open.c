@@ -15,9 +15,19 @@ static const struct {
     const char *name;
     opener *open;
 } formats[] = {
-    {"h5", ed_h5_open},      {"3dshapes.h5", ed_h5_open},  {"npz", ed_npz_open},       {"dsprites", ed_npz_open},
-    {"mpi3d", ed_npz_open},  {"npy", ed_npy_dataset_open}, {"image", ed_folder_open},  {"folder", ed_folder_open},
-    {"csv", ed_listed_open}, {"celeba", ed_celeba_open},   {"cars3d", ed_cars3d_open}, {"lmdb", ed_lmdb_open},
+    {"h5", ed_h5_open},
+    {"3dshapes.h5", ed_h5_open},
+    {"npz", ed_npz_open},
+    {"dsprites", ed_npz_open},
+    {"mpi3d", ed_npz_open},
+    {"npy", ed_npy_dataset_open},
+    {"image", ed_folder_open},
+    {"folder", ed_folder_open},
+    {"csv", ed_listed_open},
+    {"celeba", ed_celeba_open},
+    {"cars3d", ed_cars3d_open},
+    {"lmdb", ed_lmdb_open},
+    {"smallnorb", ed_smallnorb_open},
 };
 
 static bool has_file(ed_env *env, const char *folder, const char *name)
@@ -32,10 +42,13 @@ static bool has_file(ed_env *env, const char *folder, const char *name)
 static encdiff_status detect_folder(ed_env *env, const char *path, const char **format)
 {
     char *list;
+    bool norb;
+    ED_TRY(ed_smallnorb_is(env, path, &norb));
     ED_TRY(ed_celeba_find_list(env, path, &list));
     *format = has_file(env, path, "data.mdb")      ? "lmdb"
               : list                               ? "celeba"
               : has_file(env, path, "factors.csv") ? "csv"
+              : norb                               ? "smallnorb"
               : ed_cars3d_is(path)                 ? "cars3d"
                                                    : "folder";
     ed_free(env, list);

@@ -300,6 +300,78 @@ class Cars3D(DataCase):
                 self.assertIn(program.encdiff('data', 'info', 'cars', cwd=self.folder).returncode, (0, 1))
 
 
+class SmallNorb(DataCase):
+    def matrix(self, part, kind, array, magic=None):
+        magic = magic or {np.dtype(np.uint8): 0x1E3D4C55, np.dtype(np.int32): 0x1E3D4C54}[array.dtype]
+        sizes = list(array.shape) + [1] * (3 - array.ndim)
+        head = np.array([magic, array.ndim] + sizes, '<i4').tobytes()
+        name = f'norb/smallnorb-5x{"46789" if part == "training" else "01235"}x9x18x6x2x96x96-{part}-{kind}.mat'
+        os.makedirs(self.path('norb'), exist_ok=True)
+        with open(self.path(name), 'wb') as file:
+            file.write(head + array.tobytes())
+        return name
+
+    def make(self, n=40, side=96):
+        rng = np.random.default_rng(4)
+        self.images, self.rows = {}, {}
+        for part in ('training', 'testing'):
+            images = rng.integers(0, 256, (n, 2, side, side)).astype(np.uint8)
+            rows = np.stack([rng.integers(0, size, n) for size in (5, 10, 9, 18, 6)], 1).astype(np.int32)
+            self.matrix(part, 'dat', images)
+            self.matrix(part, 'cat', rows[:, 0])
+            self.matrix(part, 'info', rows[:, 1:] * np.array([1, 1, 2, 1], np.int32))
+            self.images[part], self.rows[part] = images[:, 0], rows
+
+    def test_both_parts_and_splits(self):
+        self.make()
+        info = self.info('norb')
+        self.assertEqual((info['format'], info['images'], info['height'], info['complete']), ('smallnorb', 80, 96, False))
+        self.assertEqual(self.factors('norb'), {'category': 5, 'instance': 10, 'elevation': 9, 'azimuth': 18, 'lighting': 6})
+        for source, parts in (('norb', ('training', 'testing')), ('norb?split=train', ('training',)), ('norb?split=test', ('testing',))):
+            images, labels = self.arrays(source)
+            wanted = np.concatenate([self.images[part] for part in parts])
+            for channel in range(3):
+                np.testing.assert_array_equal(images[..., channel], wanted)
+            np.testing.assert_array_equal(labels, np.concatenate([self.rows[part] for part in parts]))
+        self.assertEqual(self.info('norb?height=64')['height'], 64)
+        self.fails(1, 'data', 'info', 'norb?split=valid', says=['norb', 'valid'])
+
+    def test_all_combinations_are_complete(self):
+        rows = np.stack(np.meshgrid(*[np.arange(k) for k in (5, 10, 9, 18, 6)], indexing='ij'), -1).reshape(-1, 5).astype(np.int32)
+        rows = np.random.default_rng(5).permutation(rows)
+        for part, half in (('training', rows[:24300]), ('testing', rows[24300:])):
+            self.matrix(part, 'dat', np.zeros((24300, 2, 4, 4), np.uint8))
+            self.matrix(part, 'cat', half[:, 0].copy())
+            self.matrix(part, 'info', half[:, 1:] * np.array([1, 1, 2, 1], np.int32))
+        info = self.info('norb')
+        self.assertEqual((info['images'], info['complete']), (48600, True))
+
+    def test_damaged_files_are_refused(self):
+        self.make(6, 8)
+        good = np.stack([self.images['testing']] * 2, 1)
+        for kind, array, magic, says in (('dat', good, 0x1E3D4C51, 'magic'), ('dat', good[:, 0], None, 'sizes'), ('dat', good[:, :1].copy(), None, '2, height'),
+                                         ('dat', good[:, :, :4].copy(), None, "other part's"), ('dat', good[:3].copy(), None, 'labels of 3 images'),
+                                         ('cat', np.full(6, 5, np.int32), None, 'category of image 0 is 5'),
+                                         ('info', np.full((6, 4), 3, np.int32), None, 'azimuth of image 0 is 3'),
+                                         ('info', np.zeros((6, 3), np.int32), None, 'labels'), ('cat', np.zeros(6, np.uint8), None, 'integers')):
+            with self.subTest(says):
+                self.make(6, 8)
+                name = self.matrix('testing', kind, array, magic)
+                self.fails(1, 'data', 'info', 'norb', says=['-testing-', says])
+        self.make(6, 8)
+        whole = program.read(self.path(name := self.matrix('testing', 'dat', good)))
+        for length in (0, 3, 20, len(whole) - 1):
+            with open(self.path(name), 'wb') as file:
+                file.write(whole[:length])
+            self.fails(1, 'data', 'info', 'norb', says='-testing-dat.mat')
+        with open(self.path(name), 'wb') as file:
+            file.write(whole[:8] + b'\xff\xff\xff\x7f' * 4 + whole[24:])
+        self.fails(1, 'data', 'info', 'norb', says='-testing-dat.mat')
+        os.remove(self.path(name.replace('dat', 'cat')))
+        self.matrix('testing', 'dat', good)
+        self.fails(1, 'data', 'info', 'norb', says=['testing', 'cat'])
+
+
 class Databases(DataCase):
     def make(self, path, count=30, resolutions=(64, 128), zeros=5, **options):
         """Pictures small enough for a page and larger than one."""

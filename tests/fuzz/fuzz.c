@@ -5,7 +5,7 @@
  *   fuzz TARGET GOOD DAMAGED SOURCE COUNT SEED
  *   fuzz write FOLDER      a model and a checkpoint, to be damaged
  *
- *   TARGET   what is done: dataset array model resume weights config (targets.c)
+ *   TARGET   what is done: dataset array model import resume weights config (targets.c)
  *   GOOD     the whole file
  *   DAMAGED  where it is written, damaged; another damage each time. The last one stays when the process ends badly
  *   SOURCE   what is opened: DAMAGED, or a folder that it is in

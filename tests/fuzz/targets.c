@@ -92,6 +92,14 @@ static encdiff_status load_model(fuzz_place *place, const char *source)
     return status;
 }
 
+static encdiff_status import_model(fuzz_place *place, const char *source)
+{
+    encdiff_model *model = NULL;
+    encdiff_status status = encdiff_model_import(place->context, source, tiny, NULL, &model);
+    encdiff_model_free(model);
+    return status;
+}
+
 static encdiff_status resume(fuzz_place *place, const char *source)
 {
     return encdiff_trainer_resume(place->trainer, source);
@@ -128,8 +136,9 @@ fuzz_target *fuzz_find(const char *name)
     static const struct {
         const char *name;
         fuzz_target *target;
-    } targets[] = {{"dataset", open_dataset}, {"array", read_array},     {"model", load_model},
-                   {"resume", resume},        {"weights", read_weights}, {"config", resolve_config}};
+    } targets[] = {{"import", import_model},  {"dataset", open_dataset}, {"array", read_array},
+                   {"model", load_model},     {"resume", resume},        {"weights", read_weights},
+                   {"config", resolve_config}};
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
         if (strcmp(targets[i].name, name) == 0) return targets[i].target;
     return NULL;
@@ -187,6 +196,8 @@ int fuzz_write(const char *folder)
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     int good = fuzz_open(&place, &memory, SIZE_MAX) && encdiff_model_save(place.model, path) == ENCDIFF_OK &&
                encdiff_trainer_save(place.trainer, folder) == ENCDIFF_OK;
+    snprintf(path, sizeof path, "%s/published.safetensors", folder);
+    good = good && encdiff_model_export(place.model, path) == ENCDIFF_OK;
     if (!good) printf("FAILED %s: %s\n", folder, encdiff_context_error(place.context));
     fuzz_close(&place);
     return good;

@@ -5,6 +5,7 @@ h5py, lmdb, Pillow; PyTorch's are kept in tests/data/torch.
 
 ENCDIFF_FUZZ_COUNT damages of each file, drawn from ENCDIFF_FUZZ_SEED. A file that ends the process is kept in $TMPDIR.
 """
+import importlib
 import json
 import os
 import shutil
@@ -194,6 +195,30 @@ class Fuzz(unittest.TestCase):
         names = [name for name in os.listdir(self.folder) if name.startswith('encdiff-')]
         self.damage('resume', self.path(names[0]))
 
+    def test_published_checkpoint(self):
+        subprocess.run([PROGRAM, 'write', self.folder], check=True)
+        self.damage('import', self.path('published.safetensors'))
+
+    def test_published_checkpoint_of_torch(self):
+        try:
+            torch = importlib.import_module('torch')
+        except ImportError as missing:
+            raise unittest.SkipTest(f'{missing} is needed') from missing
+        subprocess.run([PROGRAM, 'write', self.folder], check=True)
+        with open(self.path('published.safetensors'), 'rb') as file:
+            data = file.read()
+        size = int.from_bytes(data[:8], 'little')
+        state = {}
+        for name, t in json.loads(data[8:8 + size]).items():
+            if name != '__metadata__':
+                begin, end = (8 + size + at for at in t['data_offsets'])
+                kind = {'F32': np.float32, 'F64': np.float64, 'I32': np.int32, 'I64': np.int64, 'U8': np.uint8}[t['dtype']]
+                state[name] = torch.from_numpy(np.frombuffer(data[begin:end], kind).reshape(t['shape']).copy())
+        for name, new in (('zipped.ckpt', True), ('rows.ckpt', False)):
+            with self.subTest(name):
+                torch.save({'global_step': 5, 'state_dict': state}, self.path(name), _use_new_zipfile_serialization=new)
+                self.damage('import', self.path(name))
+
     def test_weights(self):
         for name in ('zip.pth', 'legacy.pth', 'lightning.ckpt'):
             with self.subTest(name):
@@ -207,6 +232,36 @@ class Fuzz(unittest.TestCase):
                 'train_encdiff': {'batch_size': 8, 'base_learning_rate': 1e-4},
                 'diffusion': {'beta_schedule': 'cosine'}}
         self.damage('config', self.write('config.json', text=json.dumps(text, indent=1)))
+
+    def test_config_of_the_published_code(self):
+        text = """model:
+  base_learning_rate: 2.0e-6
+  target: ldm.models.diffusion.ddpm_enc.LatentDiffusion
+  params:
+    linear_start: 0.0015
+    timesteps: 500
+    loss_type: &loss l2
+    scheduler_config: {params: {warm_up_steps: [2000], f_start: [1.e-5]}}
+    unet_config:
+      target: ldm.modules.diffusionmodules.openaimodel_enc.UNetModel
+      params: {image_size: 16, in_channels: 3, model_channels: 32, attention_resolutions: [1, 2], num_res_blocks: 1,
+               channel_mult: [1, 2], num_heads: 4, use_scale_shift_norm: True, context_dim: 16, latent_unit: 10}
+    first_stage_config:
+      target: ldm.models.autoencoder.VQModelInterface
+      params:
+        embed_dim: 3
+        n_embed: 256
+        ddconfig: {z_channels: 3, resolution: 64, ch: 32, ch_mult: [1, 2, 4], num_res_blocks: 1, attn_resolutions: []}
+    cond_stage_config:
+      params: {d: 64, context_dim: 16, latent_unit: 10}
+data: {params: {batch_size: 64}}
+"""
+        good = self.write('config.yaml', text=text)
+        built = subprocess.run([PROGRAM, 'config', good, self.path('copy.yaml'), self.path('copy.yaml'), '0', '0'], text=True,
+                               stdout=subprocess.PIPE, check=False).stdout
+        if 'libyaml' in built:
+            self.skipTest('a build without libyaml')
+        self.damage('config', good)
 
 
 if __name__ == '__main__':
