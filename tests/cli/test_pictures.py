@@ -106,6 +106,44 @@ class Pictures(Case):
         np.save(self.path('plain.npy'), np.zeros((20, SIDE, SIDE, 3), np.uint8))
         self.fails(1, 'scatter', self.model, '--data', 'plain.npy', '-o', 's.png', says=['plain.npy', 'labels'])
 
+    def test_an_edit_of_nothing_comes_back_to_the_images(self):
+        """DDIM inversion, then sampling with the same tokens: within the bound, and nearer with more steps."""
+        errors = []
+        for steps in (10, 100):
+            codes = self.path('c.npy')
+            self.ok('encode', self.model, self.source(0, 1), '-o', codes)
+            told = json.loads(self.ok('edit', self.model, self.source(0, 1), '--set', f'2={np.load(codes)[0, 2]:.9g}', '--steps',
+                                      steps, '-o', 'e.png', '--npy', 'e.npy', '--json', '-'))
+            self.assertAlmostEqual(told['mse_edited'], told['mse_same'], delta=1e-4 + 1e-3 * told['mse_same'])
+            errors.append(told['mse_same'])
+        blocks = self.images[0].reshape(8, 4, 8, 4, 3).mean((1, 3))  # the model's latents are means of 4x4 pixels
+        lost = ((self.images[0] - blocks.repeat(4, 0).repeat(4, 1)) ** 2).mean() / 127.5 ** 2
+        self.assertLess(errors[1], lost + 0.01)
+        self.assertLessEqual(errors[1], errors[0] + 1e-4)
+
+    def test_an_edit_takes_concepts_from_values_or_from_images(self):
+        more = ['--steps', 5, '--scale', 1, '-o', 'e.png', '--npy', 'e.npy', '--json', '-']
+        told = json.loads(self.ok('edit', self.model, self.source(0, 2), '--set', '0=3', '--set', '4=-2', *more))
+        self.assertNotEqual(told['mse_edited'], told['mse_same'])
+        edited = levels(np.load(self.path('e.npy')))
+        grid = picture(self.path('e.png'))
+        for image in list(self.images[:2]) + list(edited):
+            self.assertGreaterEqual(holds(grid, image), 1)
+        self.ok('edit', self.model, self.source(0, 2), '--from', self.source(2, 4), '--concepts', '1,3', *more)
+        every = ['--concepts', 'all', *more]
+        self.ok('edit', self.model, self.source(0, 1), '--from', self.source(0, 1), *every)
+        told = json.loads(self.ok('edit', self.model, self.source(0, 1), '--from', self.source(0, 1), *every))
+        self.assertAlmostEqual(told['mse_edited'], told['mse_same'], places=6)
+
+    def test_edits_that_cannot_be(self):
+        more = ['edit', self.model, self.source(0, 2), '-o', 'e.png']
+        self.fails(2, *more, says='nothing is edited')
+        self.fails(2, *more, '--set', '3', says=['--set 3', 'CONCEPT=VALUE'])
+        self.fails(2, *more, '--set', '3=x', says='--set 3=x')
+        self.fails(1, *more, '--set', '10=1', says='0 .. 9')
+        self.fails(2, *more, '--from', self.source(2, 4), says='--concepts')
+        self.fails(1, *more, '--from', self.source(2, 5), '--concepts', '1', says=['3 images', '2 that'])
+
     def test_a_traversal_names_concepts_after_factors_in_its_json(self):
         told = json.loads(self.ok('traverse', self.model, self.source(0, 1), '--data', self.data, '--values', 2, '--steps', 2,
                                   '-o', 't.png', '--json', '-'))

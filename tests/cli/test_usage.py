@@ -9,7 +9,7 @@ import program
 from program import Case, encdiff
 
 COMMANDS = ['quickstart', 'presets', 'init', 'train', 'encode', 'reconstruct', 'swap', 'traverse', 'attention', 'denoise',
-            'interpolate', 'scatter', 'invert', 'evaluate', 'metrics', 'metrics images', 'data info', 'data render',
+            'interpolate', 'edit', 'scatter', 'invert', 'evaluate', 'metrics', 'metrics images', 'data info', 'data render',
             'data convert', 'data view', 'import', 'export', 'info', 'bench']
 
 

@@ -96,8 +96,8 @@ void cli_write_file(cli *c, const char *path, const text *content);
 
 /* The commands. */
 extern const cli_command cmd_quickstart, cmd_presets, cmd_init, cmd_train, cmd_encode, cmd_reconstruct, cmd_swap,
-    cmd_traverse, cmd_interpolate, cmd_attention, cmd_denoise, cmd_scatter, cmd_invert, cmd_evaluate, cmd_metrics,
-    cmd_metrics_images, cmd_data_info, cmd_data_render, cmd_data_convert, cmd_data_view, cmd_import, cmd_export,
-    cmd_info, cmd_bench;
+    cmd_traverse, cmd_interpolate, cmd_edit, cmd_attention, cmd_denoise, cmd_scatter, cmd_invert, cmd_evaluate,
+    cmd_metrics, cmd_metrics_images, cmd_data_info, cmd_data_render, cmd_data_convert, cmd_data_view, cmd_import,
+    cmd_export, cmd_info, cmd_bench;
 
 #endif

@@ -7,10 +7,11 @@
 #include "interrupts.h"
 
 static const cli_command *const commands[] = {
-    &cmd_quickstart,   &cmd_presets,   &cmd_init,        &cmd_train,          &cmd_encode,    &cmd_reconstruct,
-    &cmd_swap,         &cmd_traverse,  &cmd_interpolate, &cmd_invert,         &cmd_attention, &cmd_denoise,
-    &cmd_scatter,      &cmd_evaluate,  &cmd_metrics,     &cmd_metrics_images, &cmd_data_info, &cmd_data_render,
-    &cmd_data_convert, &cmd_data_view, &cmd_import,      &cmd_export,         &cmd_info,      &cmd_bench,
+    &cmd_quickstart,  &cmd_presets,        &cmd_init,      &cmd_train,       &cmd_encode,
+    &cmd_reconstruct, &cmd_swap,           &cmd_traverse,  &cmd_interpolate, &cmd_edit,
+    &cmd_invert,      &cmd_attention,      &cmd_denoise,   &cmd_scatter,     &cmd_evaluate,
+    &cmd_metrics,     &cmd_metrics_images, &cmd_data_info, &cmd_data_render, &cmd_data_convert,
+    &cmd_data_view,   &cmd_import,         &cmd_export,    &cmd_info,        &cmd_bench,
 };
 
 /* ---------------------------------------------------------------- the context */
