@@ -17,7 +17,7 @@
 
 typedef struct h5_set {
     ed_dataset base;
-    hid_t file, images, space, properties; /* negative when not open */
+    hid_t file, driver, images, space, properties; /* negative when not open */
     ed_h5_shape shape;
     bool scattered;
     int64_t run; /* images that share chunks */
@@ -100,7 +100,8 @@ static encdiff_status open_images(ed_env *env, const char *path, const ed_datase
 {
     char name[256];
     ed_h5_shape s;
-    if ((set->file = ed_h5_open_file(path)) < 0) return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened");
+    if ((set->file = ed_h5_open_file(path, &set->driver)) < 0)
+        return ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened");
     if (!find_images(set->file, name))
         return ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no images u8 [n][height][width][3] are in it", path);
     hid_t access = H5Pcreate(H5P_DATASET_ACCESS), first = ed_h5_open_inside(set->file, name, H5P_DEFAULT);
@@ -169,7 +170,7 @@ static void h5_close(ed_env *env, ed_dataset *dataset)
     if (set->properties >= 0) H5Pclose(set->properties);
     if (set->space >= 0) H5Sclose(set->space);
     if (set->images >= 0) H5Dclose(set->images);
-    if (set->file >= 0) H5Fclose(set->file);
+    ed_h5_close_file(set->file, set->driver);
     ed_h5_leave(&g);
 }
 
@@ -247,7 +248,7 @@ encdiff_status ed_h5_open(ed_env *env, const char *path, const ed_dataset_option
     *out = NULL;
     ED_TRY(ed_dataset_create(env, sizeof(h5_set), &h5_class, slash ? slash + 1 : path, "h5", &base));
     h5_set *set = (h5_set *)base;
-    set->file = set->images = set->space = set->properties = -1;
+    set->file = set->driver = set->images = set->space = set->properties = -1;
     ed_h5_guard g;
     ed_h5_enter(&g);
     encdiff_status status = open_images(env, path, options, set);

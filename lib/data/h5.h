@@ -26,8 +26,12 @@ void ed_h5_leave(const ed_h5_guard *guard);
 /* Record "path: what: HDF5's innermost reason". */
 encdiff_status ed_h5_fail(ed_env *env, encdiff_status kind, const char *path, const char *what);
 
-/* For reading alone (h5_driver.c); negative after a failure. */
-hid_t ed_h5_open_file(const char *path);
+/*
+ * For reading alone (h5_driver.c); negative after a failure. *driver goes back to ed_h5_close_file(): HDF5 forgets a
+ * driver before it closes the last file of it, which is then closed through freed memory.
+ */
+hid_t ed_h5_open_file(const char *path, hid_t *driver);
+void ed_h5_close_file(hid_t file, hid_t driver); /* negative ones are fine */
 
 #define ED_H5_MAX_RANK 5
 

@@ -118,12 +118,20 @@ static const H5FD_class_t reader_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-hid_t ed_h5_open_file(const char *path)
+/* A driver for each file: HDF5 shares files of one driver alone, and a file that is shared outlives its first handle.
+ */
+hid_t ed_h5_open_file(const char *path, hid_t *driver)
 {
-    hid_t driver = H5FDregister(&reader_class), access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
-    if (driver >= 0 && access >= 0 && H5Pset_driver(access, driver, NULL) >= 0)
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
+    *driver = H5FDregister(&reader_class);
+    if (*driver >= 0 && access >= 0 && H5Pset_driver(access, *driver, NULL) >= 0)
         file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (access >= 0) H5Pclose(access);
-    if (driver >= 0) H5FDunregister(driver); /* the open file holds it */
     return file;
+}
+
+void ed_h5_close_file(hid_t file, hid_t driver)
+{
+    if (file >= 0) H5Fclose(file);
+    if (driver >= 0) H5FDunregister(driver);
 }

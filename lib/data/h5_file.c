@@ -167,13 +167,13 @@ encdiff_status ed_h5_read_bytes(ed_env *env, const char *path, const char *name,
     ed_h5_guard g;
     *out = (ed_mat){0};
     ed_h5_enter(&g);
-    hid_t file = ed_h5_open_file(path);
+    hid_t driver, file = ed_h5_open_file(path, &driver);
     hid_t dataset = file >= 0 ? ed_h5_open_inside(file, name, H5P_DEFAULT) : -1;
     encdiff_status status = file < 0      ? ed_h5_fail(env, ENCDIFF_ERROR_FORMAT, path, "cannot be opened")
                             : dataset < 0 ? ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: no variable \"%s\"", path, name)
                                           : read_dataset(env, path, dataset, out);
     if (dataset >= 0) H5Dclose(dataset);
-    if (file >= 0) H5Fclose(file);
+    ed_h5_close_file(file, driver);
     ed_h5_leave(&g);
     return status;
 }
