@@ -250,7 +250,9 @@ void encdiff_model_free(encdiff_model *m)
 
 static bool has_ema(const encdiff_model *m)
 {
-    return m->weights->networks.unet_ema || m->weights->networks.encoder_ema;
+    for (int set = 0; set < ED_SET_LPIPS; set++)
+        if (m->weights->networks.averages[set]) return true;
+    return false;
 }
 
 encdiff_status encdiff_model_get_info(const encdiff_model *m, encdiff_model_info *info)
@@ -307,23 +309,23 @@ typedef struct tensor {
     size_t name; /* among the model's names */
 } tensor;
 
-/* Sets in the order of the list; the last two are averages, and absent without. */
+/* Sets in the order of the list, then those averages that there are. */
 static bool find_tensor(const encdiff_model *m, size_t index, tensor *out)
 {
     ed_networks *n = &m->weights->networks;
-    size_t first = 0, encoder = ed_params_tensor_count(&n->sets[ED_SET_UNET]);
-    for (int k = 0; k < ED_SET_LPIPS + 2; k++) {
-        bool average = k >= ED_SET_LPIPS;
-        int set = average ? k - ED_SET_LPIPS : k;
-        float *values = !average ? n->sets[set].values : set == ED_SET_UNET ? n->unet_ema : n->encoder_ema;
-        size_t count = values ? ed_params_tensor_count(&n->sets[set]) : 0;
-        if (index < count) {
-            size_t name = average ? (set == ED_SET_UNET ? 0 : encoder) + index : first + index;
-            *out = (tensor){(ed_set)set, &n->sets[set], values, ed_params_tensor(&n->sets[set], index), average, name};
-            return true;
+    for (int average = 0; average < 2; average++) {
+        size_t first = 0; /* of the set's names */
+        for (int set = 0; set < ED_SET_LPIPS; set++) {
+            float *values = average ? n->averages[set] : n->sets[set].values;
+            size_t named = ed_params_tensor_count(&n->sets[set]), count = values ? named : 0;
+            if (index < count) {
+                *out = (tensor){(ed_set)set, &n->sets[set], values, ed_params_tensor(&n->sets[set], index),
+                                average,     first + index};
+                return true;
+            }
+            index -= count;
+            first += named;
         }
-        index -= count;
-        if (!average) first += count;
     }
     return false;
 }
@@ -338,8 +340,8 @@ int32_t encdiff_model_parameter_count(const encdiff_model *m)
     if (!m) return 0;
     const ed_networks *n = &m->weights->networks;
     size_t count = m->name_count;
-    if (n->unet_ema) count += ed_params_tensor_count(&n->sets[ED_SET_UNET]);
-    if (n->encoder_ema) count += ed_params_tensor_count(&n->sets[ED_SET_ENCODER]);
+    for (int set = 0; set < ED_SET_LPIPS; set++)
+        if (n->averages[set]) count += ed_params_tensor_count(&n->sets[set]);
     return (int32_t)count;
 }
 

@@ -191,7 +191,7 @@ static ed_set set_of(ed_infer_kind kind)
 static encdiff_status bind(ed_infer *infer, ed_exec *exec, ed_set set)
 {
     ed_networks *n = infer->networks;
-    bool ema = infer->use_ema && ((set == ED_SET_UNET && n->unet_ema) || (set == ED_SET_ENCODER && n->encoder_ema));
+    bool ema = infer->use_ema && n->averages[set];
     float *values;
     ED_TRY(ed_networks_place(infer->team, n, set, ema, &values));
     ed_exec_bind(exec, (int)set, values, NULL, 2 * n->sets[set].version + ema);

@@ -74,9 +74,10 @@ static encdiff_status declare(ed_networks *n)
 void ed_networks_free(ed_networks *n)
 {
     if (!n->env) return;
-    for (int i = 0; i < ED_SET_COUNT; i++) ed_params_free(&n->sets[i]);
-    ed_free(n->env, n->unet_ema);
-    ed_free(n->env, n->encoder_ema);
+    for (int i = 0; i < ED_SET_COUNT; i++) {
+        ed_params_free(&n->sets[i]);
+        ed_free(n->env, n->averages[i]);
+    }
     ed_weight_file_close(n->env, n->file);
     *n = (ed_networks){0};
 }

@@ -33,7 +33,7 @@ typedef struct ed_networks {
     ed_env *env;
     ed_config config;
     ed_params sets[ED_SET_COUNT];  /* LPIPS: empty until added; discriminator: where there is one */
-    float *unet_ema, *encoder_ema; /* moving averages laid out like the set's values; NULL without */
+    float *averages[ED_SET_COUNT]; /* moving averages, laid out like the sets' values; NULL without */
     float scale_factor;            /* of the latents; 1 until training measured it */
     bool scale_known;
     int64_t steps;               /* of the encdiff stage so far */

@@ -52,9 +52,9 @@ static encdiff_status load_average(importer *i)
     ed_networks *n = i->networks;
     const ed_params *params = &n->sets[ED_SET_UNET];
     if (!ed_params_in_file(&i->file, params, average_name)) return ENCDIFF_OK;
-    n->unet_ema = ed_alloc_raw(i->env, params->total * sizeof *n->unet_ema);
-    if (!n->unet_ema) return ENCDIFF_ERROR_OUT_OF_MEMORY;
-    ED_TRY(ed_params_load(i->env, &i->file, i->path, params, n->unet_ema, average_name));
+    float *average = n->averages[ED_SET_UNET] = ed_alloc_raw(i->env, params->total * sizeof *average);
+    if (!average) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    ED_TRY(ed_params_load(i->env, &i->file, i->path, params, average, average_name));
     *i->found |= ED_FOUND_AVERAGES;
     return ENCDIFF_OK;
 }
@@ -119,8 +119,8 @@ static encdiff_status list_tensors(ed_env *env, ed_weight_list *list, const ed_n
 {
     for (int set = 0; set < ED_SET_LPIPS; set++)
         ED_TRY(ed_weight_list_add(env, list, &n->sets[set], n->sets[set].values, ed_name_published));
-    if (n->unet_ema) {
-        ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_UNET], n->unet_ema, average_name));
+    if (n->averages[ED_SET_UNET]) {
+        ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_UNET], n->averages[ED_SET_UNET], average_name));
         ED_TRY(ed_weight_list_add_scalar(env, list, DECAY, ED_ST_F32, &values->decay));
         ED_TRY(ed_weight_list_add_scalar(env, list, UPDATES, ED_ST_I32, &values->updates));
     }
@@ -132,7 +132,7 @@ encdiff_status ed_published_export(ed_env *env, ed_networks *n, const char *path
     ed_weight_list list = {0};
     numbers values = {n->scale_factor, (float)n->config.train_encdiff.ema_decay,
                       (int32_t)ED_MIN(n->steps, (int64_t)INT32_MAX)};
-    if (n->encoder_ema)
+    if (n->averages[ED_SET_ENCODER])
         ed_log(env, ED_LOG_WARNING, "%s: the published code has no moving average of the encoder; it is left out",
                path);
     encdiff_status status = list_tensors(env, &list, n, &values);

@@ -89,9 +89,8 @@ encdiff_status ed_weight_list_add_networks(ed_env *env, ed_weight_list *list, co
 {
     for (int set = 0; set < ED_SET_LPIPS; set++)
         ED_TRY(ed_weight_list_add(env, list, &n->sets[set], n->sets[set].values, ed_name_published));
-    if (n->unet_ema) ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_UNET], n->unet_ema, ed_name_average));
-    if (n->encoder_ema)
-        ED_TRY(ed_weight_list_add(env, list, &n->sets[ED_SET_ENCODER], n->encoder_ema, ed_name_average));
+    for (int set = 0; set < ED_SET_LPIPS; set++)
+        if (n->averages[set]) ED_TRY(ed_weight_list_add(env, list, &n->sets[set], n->averages[set], ed_name_average));
     return ENCDIFF_OK;
 }
 
@@ -238,23 +237,18 @@ void ed_weight_file_close(ed_env *env, struct ed_weight_file *file)
     ed_free(env, file);
 }
 
-static float **average_of(ed_networks *n, int set)
-{
-    return set == ED_SET_UNET ? &n->unet_ema : set == ED_SET_ENCODER ? &n->encoder_ema : NULL;
-}
-
 /* A discriminator that is not in the file keeps initial values. */
 static encdiff_status read_set(ed_networks *n, int set)
 {
     const ed_tensor_file *tensors = &n->file->tensors;
     ed_params *params = &n->sets[set];
-    float **average = average_of(n, set);
+    float *average = n->averages[set];
     if (!n->file->unread[set]) return ENCDIFF_OK;
     if (set == ED_SET_DISCRIMINATOR && !ed_params_in_file(tensors, params, ed_name_published))
         ed_params_initialise(params, 0);
     else
         ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, params->values, ed_name_published));
-    if (average && *average) ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, *average, ed_name_average));
+    if (average) ED_TRY(ed_params_load(n->env, tensors, n->file->name, params, average, ed_name_average));
     params->version++;
     n->file->unread[set] = false;
     return ENCDIFF_OK;
@@ -277,14 +271,13 @@ static encdiff_status check_set(ed_networks *n, int set)
 {
     const ed_tensor_file *tensors = &n->file->tensors;
     const ed_params *params = &n->sets[set];
-    float **average = average_of(n, set);
     n->file->unread[set] = true;
     if (set != ED_SET_DISCRIMINATOR || ed_params_in_file(tensors, params, ed_name_published))
         ED_TRY(visit(n->env, tensors, n->file->name, params, ed_name_published, check_tensor, NULL, NULL));
-    if (!average || params->count == 0 || !ed_params_in_file(tensors, params, ed_name_average)) return ENCDIFF_OK;
+    if (params->count == 0 || !ed_params_in_file(tensors, params, ed_name_average)) return ENCDIFF_OK;
     ED_TRY(visit(n->env, tensors, n->file->name, params, ed_name_average, check_tensor, NULL, NULL));
-    *average = ed_alloc_raw(n->env, params->total * sizeof **average);
-    return *average ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
+    n->averages[set] = ed_alloc_raw(n->env, params->total * sizeof(float));
+    return n->averages[set] ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
 }
 
 static encdiff_status load_numbers(ed_env *env, const ed_safetensors *file, const char *name, ed_networks *n)

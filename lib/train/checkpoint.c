@@ -299,10 +299,9 @@ static encdiff_status adopt(ed_trainer *t, loaded *l)
     ED_TRY(adopt_moments(t, l));
     for (int set = 0; set < ED_SET_LPIPS; set++) {
         memcpy(n->sets[set].values, l->networks.sets[set].values, n->sets[set].total * sizeof(float));
+        take_average(n->averages[set], l->networks.averages[set], &n->sets[set]);
         n->sets[set].version++;
     }
-    take_average(n->unet_ema, l->networks.unet_ema, &n->sets[ED_SET_UNET]);
-    take_average(n->encoder_ema, l->networks.encoder_ema, &n->sets[ED_SET_ENCODER]);
     n->scale_factor = l->networks.scale_factor;
     n->scale_known = l->networks.scale_known;
     n->steps = l->networks.steps;

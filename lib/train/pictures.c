@@ -119,7 +119,7 @@ static encdiff_status encdiff_pictures(pictures *p)
 {
     ed_trainer *t = p->trainer;
     const float *images = p->images;
-    ed_infer_use_ema(t->infer, t->networks->unet_ema != NULL);
+    ed_infer_use_ema(t->infer, t->networks->averages[ED_SET_UNET] != NULL);
     ED_TRY(ed_infer_run(t->infer, ED_INFER_ENCODE, p->n, &images, (float *[]){NULL, p->tokens}));
     ED_TRY(generate(p, p->n, p->tokens, 0, p->made));
     ED_TRY(write_pairs(p, "reconstruction", "sampled"));
@@ -155,7 +155,7 @@ static encdiff_status prepare(pictures *p)
                                                 .eta = c->train_encdiff.ddim_eta,
                                                 .seed = t->options.seed},
                                     .quantize_latents = true,
-                                    .use_ema = t->networks->unet_ema != NULL};
+                                    .use_ema = t->networks->averages[ED_SET_UNET] != NULL};
     return ed_generator_create(t->infer, t->team, t->networks, &options, &p->generator);
 }
 

@@ -41,10 +41,12 @@ static encdiff_status create_encdiff(ed_trainer *t)
     const ed_config *c = &n->config;
     ed_params *params[] = {&n->sets[ED_SET_UNET], &n->sets[ED_SET_ENCODER]};
     if (t->options.ema) {
-        ED_TRY(start_average(t->env, params[0], &n->unet_ema));
-        if (c->train_encdiff.ema_scope == ED_EMA_ALL) ED_TRY(start_average(t->env, params[1], &n->encoder_ema));
+        ED_TRY(start_average(t->env, params[0], &n->averages[ED_SET_UNET]));
+        if (c->train_encdiff.ema_scope == ED_EMA_ALL)
+            ED_TRY(start_average(t->env, params[1], &n->averages[ED_SET_ENCODER]));
     }
-    float *ema[] = {t->options.ema ? n->unet_ema : NULL, t->options.ema ? n->encoder_ema : NULL};
+    float *ema[] = {t->options.ema ? n->averages[ED_SET_UNET] : NULL,
+                    t->options.ema ? n->averages[ED_SET_ENCODER] : NULL};
     ED_TRY(ed_schedule_from_config(t->env, c, &t->schedule));
     if (t->options.cache_latents && t->dataset) {
         ed_dataset_info info;

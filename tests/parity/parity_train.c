@@ -144,7 +144,7 @@ static encdiff_status compare_trained(parity *p, training *t)
     ED_TRY(parity_compare(p, "losses", t->losses, t->steps, FORWARD_BOUND));
     ED_TRY(parity_compare_values(p, unet, unet->values, "final.", "trained", TRAINED_BOUND, drift));
     ED_TRY(parity_compare_values(p, encoder, encoder->values, "final.", "trained", TRAINED_BOUND, drift));
-    return parity_compare_values(p, unet, t->networks.unet_ema, "ema.", "averages", TRAINED_BOUND, 0);
+    return parity_compare_values(p, unet, t->networks.averages[ED_SET_UNET], "ema.", "averages", TRAINED_BOUND, 0);
 }
 
 encdiff_status parity_train(parity *p)
