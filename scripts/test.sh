@@ -3,8 +3,8 @@
 #
 #   scripts/test.sh [--slow] [SUITE...]
 #
-#   SUITE     only these: unit parity api cli abi consumers python fuzz faults ... (default: all but slow)
-#   --slow    also the suite slow
+#   SUITE     only these: unit parity api cli abi consumers python fuzz slow (default: all but slow)
+#   --slow    also the suite slow: files of gigabytes
 #
 # Ends with one line, `N passed, N failed, N skipped`; the exit status is 0 when nothing failed and something ran.
 set -uo pipefail
@@ -41,7 +41,10 @@ compile "$build" || stop "the build failed" "the first error above says where; '
 heading "Testing"
 selection=()
 for suite in ${suites[@]+"${suites[@]}"}; do selection+=(--suite "$suite"); done
-[ "$slow" = yes ] || [ ${#suites[@]} -gt 0 ] || selection+=(--no-suite slow)
+if [ "$slow" = no ] && [ ${#suites[@]} -eq 0 ]; then
+  echo "without the suite slow (--slow)"
+  selection+=(--no-suite slow)
+fi
 log=$build/meson-logs/testlog.json
 rm -f "$log"
 "$(find_meson)" test -C "$build" --no-rebuild --print-errorlogs -t 3 ${selection[@]+"${selection[@]}"} </dev/null

@@ -16,21 +16,15 @@ struct ed_evaluation {
 
 /* ---------------------------------------------------------------- which scores are best */
 
-/* Distances and errors are best where they are least, everything else where it is largest. */
-static bool best_is_least(const char *score)
+/* A score's name is its metric's or begins with it: "mig", "dci.completeness", "explicitness_test". */
+static const ed_metric_entry *metric_of(const char *score)
 {
-    static const char *const errors[] = {"mse", "lpips", "fid"};
-    for (size_t i = 0; i < ED_COUNT(errors); i++)
-        if (strcmp(score, errors[i]) == 0) return true;
-    return false;
-}
-
-/* A score's name begins with its metric's, "explicitness_test"; told before the training, not after the first score. */
-static bool may_exist(const char *score)
-{
-    for (int32_t i = 0; i < encdiff_metric_count(); i++)
-        if (strncmp(score, encdiff_metric_name(i), strlen(encdiff_metric_name(i))) == 0) return true;
-    return false;
+    for (size_t i = 0; i < ed_metric_table_size; i++) {
+        const ed_metric_entry *m = &ed_metric_table[i];
+        size_t length = strlen(m->name);
+        if (strncmp(score, m->name, length) == 0 && (!score[length] || strchr("._", score[length]))) return m;
+    }
+    return NULL;
 }
 
 typedef encdiff_status (*score_visit)(ed_evaluation *e, const char *score, void *user);
@@ -52,10 +46,11 @@ static encdiff_status for_each_best(ed_evaluation *e, score_visit visit, void *u
     return ENCDIFF_OK;
 }
 
+/* Told before the training, not after the first score. */
 static encdiff_status check_best(ed_evaluation *e, const char *score, void *user)
 {
     (void)user;
-    if (may_exist(score)) return ENCDIFF_OK;
+    if (metric_of(score)) return ENCDIFF_OK;
     return ed_fail(e->trainer->env, ENCDIFF_ERROR_NOT_FOUND, "best: no metric gives a score \"%s\"", score);
 }
 
@@ -126,7 +121,7 @@ static encdiff_status keep_if_best(ed_evaluation *e, const char *score, void *us
     const ed_trainer *t = e->trainer;
     const ed_trainer_options *o = &t->options;
     double value, before;
-    bool least = best_is_least(score);
+    bool least = metric_of(score)->is_error;
     if (encdiff_scores_find(user, score, &value) != ENCDIFF_OK)
         return ed_fail(t->env, ENCDIFF_ERROR_NOT_FOUND, "best: there is no score \"%s\" among those of %s", score,
                        e->names ? e->names : "all metrics");

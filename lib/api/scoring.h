@@ -49,6 +49,7 @@ typedef struct ed_metric_entry {
     const char *name;
     ed_needs needs;
     bool asked_only; /* not part of "all": needs attributes in place of factors, or weights */
+    bool is_error;   /* best where it is least */
     encdiff_status (*run)(ed_scoring *s);
 } ed_metric_entry;
 

@@ -126,7 +126,6 @@ encdiff_status ed_extractor_create(ed_team *team, ed_extractor_kind kind, const 
     ed_params_init(&x->params, team->env);
     encdiff_status status = make_program(x, side, side); /* the first graph declares the parameters */
     if (status == ENCDIFF_OK) status = ed_params_allocate(&x->params);
-    if (status == ENCDIFF_OK) ed_params_initialise(&x->params, 0);
     if (status == ENCDIFF_OK && kind == ED_EXTRACT_LPIPS) ed_lpips_set_constants(&x->params);
     if (status == ENCDIFF_OK) status = load(x, path, more);
     if (status == ENCDIFF_OK)

@@ -210,8 +210,7 @@ static const cli_option traverse_options[] = {
     {"npy", 0, CLI_TEXT, "FILE", NULL, offsetof(traverse_args, npy), 0, 0, false,
      "also the images as f32 [concepts,values,3,h,w] in [-1, 1]"},
     SAMPLING_OPTIONS(traverse_args, sampling),
-    {"resize", 0, CLI_FLAG, NULL, NULL, offsetof(traverse_args, resize), 0, 0, false,
-     "resize the images to the model's resolution (Pillow's bicubic)"},
+    RESIZE_OPTION(traverse_args, resize),
     SCALE_OPTION(traverse_args, scale),
 };
 

@@ -64,8 +64,7 @@ static const cli_option encode_options[] = {
     {"output", 'o', CLI_TEXT, "FILE", NULL, offsetof(encode_args, output), 0, 0, true, "the codes, .npy"},
     {"tokens", 't', CLI_FLAG, NULL, NULL, offsetof(encode_args, tokens), 0, 0, false,
      "concept tokens [n,N,dim] in place of scalars [n,N]"},
-    {"raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(encode_args, raw_weights), 0, 0, false,
-     "the trained weights, not their moving averages"},
+    RAW_WEIGHTS_OPTION(encode_args, raw_weights),
     INPUT_OPTIONS(encode_args, input),
 };
 
@@ -195,8 +194,7 @@ static const cli_option invert_options[] = {
      "the noise, .npy [n,c,h,w]; `reconstruct --noise` and the others start from it"},
     {"steps", 0, CLI_INT, "N", NULL, offsetof(invert_args, steps), 1, 1e6, false,
      "calls of the U-Net for an image (default: 50)"},
-    {"raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(invert_args, raw_weights), 0, 0, false,
-     "the trained weights, not their moving averages"},
+    RAW_WEIGHTS_OPTION(invert_args, raw_weights),
     INPUT_OPTIONS(invert_args, input),
 };
 

@@ -223,10 +223,8 @@ static const cli_option evaluate_options[] = {
     {"sampler-steps", 0, CLI_INT, "N", NULL, offsetof(evaluate_args, sampler_steps), 1, 1e6, false,
      "calls of the U-Net for a sampled image, by deterministic DDIM (default: 50)"},
     WEIGHT_OPTIONS(evaluate_args, weights),
-    {"resize", 0, CLI_FLAG, NULL, NULL, offsetof(evaluate_args, resize), 0, 0, false,
-     "resize the images to the model's resolution (Pillow's bicubic)"},
-    {"raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(evaluate_args, raw_weights), 0, 0, false,
-     "the trained weights, not their moving averages"},
+    RESIZE_OPTION(evaluate_args, resize),
+    RAW_WEIGHTS_OPTION(evaluate_args, raw_weights),
 };
 
 const cli_command cmd_evaluate = {
@@ -239,7 +237,7 @@ const cli_command cmd_evaluate = {
     .example =
         "encdiff evaluate run/model.safetensors --data procedural:shapes3d -n 15000 --metrics factor_vae,mig\n"
         "encdiff evaluate run/model.safetensors --data 3dshapes.h5 --reconstructions 64 --repeats 3 --out scores",
-    .arguments = {{"MODEL", false, false, offsetof(evaluate_args, model), "a model file or training checkpoint"}},
+    .arguments = {MODEL_ARGUMENT(evaluate_args)},
     .options = evaluate_options,
     .option_count = CLI_COUNT(evaluate_options),
     .size = sizeof(evaluate_args),

@@ -147,8 +147,7 @@ static const cli_option edit_options[] = {
      "also the edited images as f32 [n,3,h,w] in [-1, 1]"},
     {"steps", 0, CLI_INT, "N", "50", offsetof(edit_args, steps), 1, 1e6, false,
      "calls of the U-Net there, and back again, by deterministic DDIM"},
-    {"raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(edit_args, raw_weights), 0, 0, false,
-     "the trained weights, not their moving averages"},
+    RAW_WEIGHTS_OPTION(edit_args, raw_weights),
     INPUT_OPTIONS(edit_args, input),
     SCALE_OPTION(edit_args, scale),
 };

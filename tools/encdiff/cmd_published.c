@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "inputs.h"
 
 /* ---------------------------------------------------------------- import */
 
@@ -100,7 +101,7 @@ const cli_command cmd_export = {
     .summary = "write a model for the published PyTorch code",
     .details = "There: model.load_state_dict(safetensors.torch.load_file(FILE), strict=False).",
     .example = "encdiff export model.safetensors -o checkpoint.safetensors",
-    .arguments = {{"MODEL", false, false, offsetof(export_args, model), "a model file or training checkpoint"}},
+    .arguments = {MODEL_ARGUMENT(export_args)},
     .options = export_options,
     .option_count = CLI_COUNT(export_options),
     .size = sizeof(export_args),

@@ -203,10 +203,8 @@ static const cli_option scatter_options[] = {
     {"factor", 'f', CLI_TEXT, "NAME,...|all", "all", offsetof(scatter_args, factors), 0, 0, false,
      "factors that colour the points, a panel each"},
     {"count", 'n', CLI_INT, "N", "2000", offsetof(scatter_args, count), 3, 1e6, false, "images, drawn by the seed"},
-    {"raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(scatter_args, raw_weights), 0, 0, false,
-     "the trained weights, not their moving averages"},
-    {"resize", 0, CLI_FLAG, NULL, NULL, offsetof(scatter_args, resize), 0, 0, false,
-     "resize the images to the model's resolution (Pillow's bicubic)"},
+    RAW_WEIGHTS_OPTION(scatter_args, raw_weights),
+    RESIZE_OPTION(scatter_args, resize),
 };
 
 const cli_command cmd_scatter = {
@@ -214,7 +212,7 @@ const cli_command cmd_scatter = {
     .summary = "plot tokens by their principal components, coloured by factor",
     .details = "Colours go from blue, a factor's first value, to red, its last.",
     .example = "encdiff scatter run/model.safetensors --data procedural:shapes3d -o tokens.png",
-    .arguments = {{"MODEL", false, false, offsetof(scatter_args, model), "a model file or training checkpoint"}},
+    .arguments = {MODEL_ARGUMENT(scatter_args)},
     .options = scatter_options,
     .option_count = CLI_COUNT(scatter_options),
     .size = sizeof(scatter_args),

@@ -27,12 +27,19 @@ typedef struct input_args {
         "INPUT", false, true, offsetof(type, sources), "images, from one source or several"                            \
     }
 
+#define RESIZE_OPTION(type, field)                                                                                     \
+    {                                                                                                                  \
+        "resize", 0, CLI_FLAG, NULL, NULL, offsetof(type, field), 0, 0, false,                                         \
+            "resize the images to the model's resolution (Pillow's bicubic)"                                           \
+    }
+#define RAW_WEIGHTS_OPTION(type, field)                                                                                \
+    {                                                                                                                  \
+        "raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(type, field), 0, 0, false,                                    \
+            "the trained weights, not their moving averages"                                                           \
+    }
+
 #define INPUT_OPTIONS(type, field)                                                                                     \
-    {"resize", 0,                                                                                                      \
-     CLI_FLAG, NULL,                                                                                                   \
-     NULL,     offsetof(type, field.resize),                                                                           \
-     0,        0,                                                                                                      \
-     false,    "resize the images to the model's resolution (Pillow's bicubic)"},                                      \
+    RESIZE_OPTION(type, field.resize),                                                                                 \
     {                                                                                                                  \
         "count", 'n', CLI_INT, "N", NULL, offsetof(type, field.count), 1, 1e12, false, "only the first N images"       \
     }

@@ -34,10 +34,7 @@ typedef struct sampling_args {
          NULL,     offsetof(type, field.noise),                                                                        \
          0,        0,                                                                                                  \
          false,    "start from this noise, .npy [n,c,h,w] as `invert` writes it (default: drawn from the seed)"},      \
-    {                                                                                                                  \
-        "raw-weights", 0, CLI_FLAG, NULL, NULL, offsetof(type, field.raw_weights), 0, 0, false,                        \
-            "the trained weights, not their moving averages"                                                           \
-    }
+        RAW_WEIGHTS_OPTION(type, field.raw_weights)
 
 encdiff_sampler *sampling_create(cli *c, encdiff_model *model, const sampling_args *args);
 /* --noise for n latents, or NULL. */
