@@ -129,14 +129,16 @@ typedef struct encdiff_evaluation_options {
     const encdiff_metrics_options
         *metrics;     /* NULL: defaults; metrics NULL: the configuration's data.evaluate_metrics */
     const char *best; /* "factor_vae.eval,mse": scores whose best checkpoint is kept; NULL: data.keep_best */
-    int64_t interval; /* steps; 0: data.evaluate_every */
+    int64_t interval; /* steps; 0 with epochs 0: data.evaluate_every and data.evaluate_every_epochs */
+    int64_t epochs;   /* passes over what the trainer learns from; with interval, at both */
 } encdiff_evaluation_options;
 
 /* Set every option to its default; struct_size is sizeof(encdiff_evaluation_options) as the caller compiled it. */
 ENCDIFF_API void encdiff_evaluation_options_init(encdiff_evaluation_options *options, size_t struct_size);
 
 /**
- * Score the model while encdiff_trainer_run() trains it: every so many steps and after the last.
+ * Score the model while encdiff_trainer_run() trains it: every so many steps or epochs, and after the last
+ * step. An epoch ends with the step that takes the last of its images.
  *
  * options  copied, with the texts in it; NULL: no longer
  *
@@ -146,7 +148,7 @@ ENCDIFF_API void encdiff_evaluation_options_init(encdiff_evaluation_options *opt
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_STATE for a trainer without a folder, or without any dataset;
  * ENCDIFF_ERROR_UNSUPPORTED in the autoencoder stage; ENCDIFF_ERROR_NOT_FOUND for an unknown metric or score;
- * ENCDIFF_ERROR_ARGUMENT for an interval below 1. encdiff_trainer_run() may then return what
+ * ENCDIFF_ERROR_ARGUMENT for a negative interval, or none. encdiff_trainer_run() may then return what
  * encdiff_metrics_from_model() does.
  */
 ENCDIFF_API encdiff_status encdiff_trainer_set_evaluation(encdiff_trainer *trainer,

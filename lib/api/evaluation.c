@@ -10,7 +10,7 @@ struct ed_evaluation {
     ed_trainer *trainer;
     encdiff_dataset dataset;
     encdiff_metrics_options metrics;
-    int64_t interval;
+    int64_t interval, epochs;
     char *names, *settings, *best; /* copies of the caller's */
 };
 
@@ -70,9 +70,12 @@ static encdiff_status fill(ed_evaluation *e, const encdiff_evaluation_options *o
     const ed_config *c = ed_model_config(e->model);
     bool chosen[ED_MAX_METRICS];
     ed_scoring names = {.env = env, .has = ED_NEEDS_CODES | ED_NEEDS_IMAGES};
-    e->interval = o->interval ? o->interval : c->data.evaluate_every;
-    if (e->interval < 1)
-        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "an evaluation every %lld steps", (long long)e->interval);
+    bool given = o->interval || o->epochs; /* neither: when the configuration says */
+    e->interval = given ? o->interval : c->data.evaluate_every;
+    e->epochs = given ? o->epochs : c->data.evaluate_every_epochs;
+    if (e->interval < 0 || e->epochs < 0 || (!e->interval && !e->epochs))
+        return ed_fail(env, ENCDIFF_ERROR_ARGUMENT, "an evaluation every %lld steps and every %lld epochs",
+                       (long long)e->interval, (long long)e->epochs);
     ED_TRY(ed_api_read_options(context, "encdiff_trainer_set_evaluation", &e->metrics, sizeof e->metrics, o->metrics));
     ED_TRY(copy_text(env, e->metrics.metrics ? e->metrics.metrics : c->data.evaluate_metrics, &e->names));
     ED_TRY(copy_text(env, e->metrics.settings, &e->settings));
@@ -111,7 +114,13 @@ void ed_evaluation_free(ed_env *env, ed_evaluation *e)
     ed_free(env, e);
 }
 
-int64_t ed_evaluation_interval(const ed_evaluation *e) { return e->interval; }
+void ed_evaluation_set(ed_evaluation *e, ed_trainer_options *options)
+{
+    options->evaluate = e ? ed_evaluation_run : NULL;
+    options->evaluate_user = e;
+    options->evaluate_every = e ? e->interval : 0;
+    options->evaluate_epochs = e ? e->epochs : 0;
+}
 
 /* ---------------------------------------------------------------- scoring */
 
@@ -166,6 +175,6 @@ encdiff_status ed_evaluation_begin(ed_evaluation *e)
     const ed_trainer_options *o = &t->options;
     bool done = true;
     if (t->step == 0) return ed_score_log_clear(t->env, o->output, o->stage);
-    if (t->step % e->interval == 0) ED_TRY(ed_score_log_has(t->env, o->output, o->stage, t->step, &done));
+    if (ed_trainer_evaluation_due(t)) ED_TRY(ed_score_log_has(t->env, o->output, o->stage, t->step, &done));
     return done ? ENCDIFF_OK : ed_evaluation_run(e);
 }

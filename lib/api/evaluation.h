@@ -10,7 +10,8 @@ typedef struct ed_evaluation ed_evaluation;
 encdiff_status ed_evaluation_create(encdiff_model *model, ed_trainer *trainer,
                                     const encdiff_evaluation_options *options, ed_evaluation **out);
 void ed_evaluation_free(ed_env *env, ed_evaluation *evaluation); /* NULL is fine */
-int64_t ed_evaluation_interval(const ed_evaluation *evaluation);
+/* The trainer evaluates so; NULL: no longer. */
+void ed_evaluation_set(ed_evaluation *evaluation, ed_trainer_options *options);
 /* Before a run: a training that begins forgets older scores; one that was stopped while it scored makes up for it. */
 encdiff_status ed_evaluation_begin(ed_evaluation *evaluation);
 /* Score now; an ed_evaluation as `user`. */

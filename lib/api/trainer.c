@@ -253,9 +253,7 @@ static encdiff_status set_evaluation(encdiff_trainer *t, const encdiff_evaluatio
     if (options) ED_TRY(ed_evaluation_create(t->model, t->trainer, &o, &made));
     ed_evaluation_free(&context->env, t->evaluation);
     t->evaluation = made;
-    inner->evaluate = made ? ed_evaluation_run : NULL;
-    inner->evaluate_user = made;
-    inner->evaluate_every = made ? ed_evaluation_interval(made) : 0;
+    ed_evaluation_set(made, inner);
     return ENCDIFF_OK;
 }
 

@@ -98,6 +98,7 @@ typedef struct ed_config {
         char source[1024];                                /* default of --data: a path or "procedural:shapes3d" */
         int64_t log_every, image_every, checkpoint_every; /* steps; 0: never */
         int64_t evaluate_every;                           /* steps of the encdiff stage between evaluations; 0: never */
+        int64_t evaluate_every_epochs;                    /* the same in epochs; both may be given */
         char evaluate_metrics[1024];                      /* "factor_vae,dci"; "": all that labels allow */
         char keep_best[1024];                             /* "factor_vae.eval": scores whose best checkpoint is kept */
         uint64_t seed;

@@ -461,6 +461,19 @@ encdiff_status ed_trainer_step(ed_trainer *t, const ed_given *given)
     return ENCDIFF_OK;
 }
 
+bool ed_trainer_evaluation_due(const ed_trainer *t)
+{
+    const ed_trainer_options *o = &t->options;
+    ed_dataset_info info;
+    if (o->evaluate_every > 0 && t->step % o->evaluate_every == 0) return true;
+    if (o->evaluate_epochs < 1 || !t->dataset) return false;
+    /* The step that took the last image of such an epoch, whether or not it went on into the next. */
+    ed_dataset_get_info(t->dataset, &info);
+    uint64_t epoch = (uint64_t)info.size, every = (uint64_t)o->evaluate_epochs;
+    uint64_t taken = (uint64_t)(o->batch * accumulated_batches(t));
+    return t->samples / epoch / every > (t->samples - ED_MIN(taken, t->samples)) / epoch / every;
+}
+
 encdiff_status ed_trainer_run(ed_trainer *t, int64_t steps, ed_train_progress progress, void *user)
 {
     const ed_config *c = &t->networks->config;
@@ -475,7 +488,7 @@ encdiff_status ed_trainer_run(ed_trainer *t, int64_t steps, ed_train_progress pr
             ED_TRY(ed_train_log_add(t->env, t->log, &t->report));
         if (o->output && o->picture_every > 0 && (t->step % o->picture_every == 0 || last))
             ED_TRY(ed_trainer_pictures(t, o->output));
-        if (o->evaluate && (t->step % o->evaluate_every == 0 || last)) ED_TRY(o->evaluate(o->evaluate_user));
+        if (o->evaluate && (last || ed_trainer_evaluation_due(t))) ED_TRY(o->evaluate(o->evaluate_user));
         if (o->output && o->checkpoint_every > 0 && (t->step % o->checkpoint_every == 0 || last))
             ED_TRY(ed_trainer_save(t, o->output));
         if (progress && progress(&t->report, user))

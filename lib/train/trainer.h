@@ -19,7 +19,7 @@ typedef struct ed_trainer_options {
     bool cache_latents;
     const char *output;                                 /* folder, or NULL */
     int64_t log_every, checkpoint_every, picture_every; /* steps; 0: never */
-    int64_t evaluate_every;                             /* steps between calls of: */
+    int64_t evaluate_every, evaluate_epochs;            /* steps, and epochs, between calls of: */
     encdiff_status (*evaluate)(void *user);             /* or NULL; before the checkpoint of the step */
     void *evaluate_user;
 } ed_trainer_options;
@@ -94,6 +94,8 @@ encdiff_status ed_trainer_evaluate(ed_trainer *trainer, const ed_given *given, e
 /* `steps` updates (0: up to the configuration's total), with log, pictures and checkpoints. */
 encdiff_status ed_trainer_run(ed_trainer *trainer, int64_t steps, ed_train_progress progress, void *user);
 double ed_trainer_learning_rate(const ed_trainer *trainer); /* of the next step, with warm-up */
+/* Whether an evaluation follows the last step: a function of the counters alone, so the same after resuming. */
+bool ed_trainer_evaluation_due(const ed_trainer *trainer);
 
 /* checkpoint.c: `folder`/checkpoint-<step>.safetensors; the two newest are kept. */
 encdiff_status ed_trainer_save(ed_trainer *trainer, const char *folder);

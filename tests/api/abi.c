@@ -221,7 +221,8 @@ AT(evaluation_options, dataset, 8);
 AT(evaluation_options, metrics, 16);
 AT(evaluation_options, best, 24);
 AT(evaluation_options, interval, 32);
-SIZE(evaluation_options, 40);
+AT(evaluation_options, epochs, 40);
+SIZE(evaluation_options, 48);
 
 #endif
 

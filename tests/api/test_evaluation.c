@@ -15,8 +15,8 @@ typedef struct bench {
     encdiff_evaluation_options options;
 } bench;
 
-/* A trainer in `folder` that scores 300 scenes every second step. */
-static void begin(bench *b, const char *folder, int64_t checkpoint_interval)
+/* A trainer in `folder`, on the images `learnt`, that scores 300 scenes every second step. */
+static void begin_on(bench *b, const char *folder, int64_t checkpoint_interval, const char *learnt)
 {
     encdiff_trainer_options options;
     encdiff_trainer_options_init(&options, sizeof options);
@@ -26,9 +26,10 @@ static void begin(bench *b, const char *folder, int64_t checkpoint_interval)
     b->context = open_context(&b->memory, 2);
     b->model = make_model(b->context, TINY, 3);
     b->data = open_shapes(b->context, "procedural:shapes3d");
-    b->scored = b->rest = NULL;
-    b->trainer = NULL;
     OK(b->context, encdiff_dataset_split(b->data, 300, 1, &b->scored, &b->rest));
+    b->trainer = NULL;
+    encdiff_dataset_free(b->data);
+    b->data = open_shapes(b->context, learnt);
     OK(b->context, encdiff_trainer_create(b->model, b->data, &options, &b->trainer));
     encdiff_metrics_options_init(&b->metrics, sizeof b->metrics);
     b->metrics.metrics = "mig,mse";
@@ -39,6 +40,11 @@ static void begin(bench *b, const char *folder, int64_t checkpoint_interval)
     b->options.metrics = &b->metrics;
     b->options.best = "mig,mse";
     b->options.interval = 2;
+}
+
+static void begin(bench *b, const char *folder, int64_t checkpoint_interval)
+{
+    begin_on(b, folder, checkpoint_interval, "procedural:shapes3d");
 }
 
 static void end(bench *b)
@@ -211,6 +217,38 @@ static void a_resumed_run_keeps_the_best_so_far(void)
     remove_folder(cut);
 }
 
+/*
+ * Epochs of 10 images in batches of 4 end within the steps 3, 5, 8, 10, 13, 15: every second in 5, 10 and 15. Stopped
+ * at 7, in the middle of an epoch, it goes on as if it had not been, and so where the scores of 5 went missing.
+ */
+static void epochs_are_counted_in_images(void)
+{
+    const char *whole = temporary("epochs"), *cut = temporary("cutepochs");
+    static const char *const files[] = {"encdiff-scores.csv", "encdiff-scores.jsonl", "best-mig.safetensors",
+                                        "best-mse.safetensors", "encdiff-00000012.safetensors"};
+    for (int part = 0; part < 4; part++) {
+        const char *folder = part ? cut : whole;
+        bench b;
+        begin_on(&b, folder, 1, "procedural:shapes3d[0:10]");
+        b.options.interval = 0;
+        b.options.epochs = 2;
+        if (part > 1) OK(b.context, encdiff_trainer_resume(b.trainer, folder));
+        if (part != 1) OK(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options));
+        static const int64_t steps[] = {12, 5, 2, 5}; /* the second: without scores */
+        OK(b.context, encdiff_trainer_run(b.trainer, steps[part], NULL, NULL));
+        end(&b);
+    }
+    int64_t steps[8];
+    double values[8];
+    CHECK_EQUAL(logged(whole, "mig", steps, values, 8), 3);
+    CHECK(steps[0] == 5 && steps[1] == 10 && steps[2] == 12);
+    CHECK_EQUAL(logged(cut, "mig", steps, values, 8), 4); /* the last step of a run is scored, too */
+    CHECK(steps[0] == 5 && steps[1] == 7 && steps[2] == 10 && steps[3] == 12);
+    CHECK(same_files(within(whole, files[4]), within(cut, files[4])));
+    remove_folder(whole);
+    remove_folder(cut);
+}
+
 /* A run that was stopped between a step and its scores, as by a cancel, makes up for them when it goes on. */
 static void scores_that_are_missing_are_made_up_for(void)
 {
@@ -235,7 +273,10 @@ static void evaluations_that_cannot_be_are_refused(void)
     encdiff_trainer *other = NULL;
     begin(&b, folder, -1);
     b.options.interval = 0; /* the configuration has none either */
-    FAILS(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options), ENCDIFF_ERROR_ARGUMENT, "every 0");
+    FAILS(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options), ENCDIFF_ERROR_ARGUMENT, "every 0 steps");
+    b.options.epochs = -1;
+    FAILS(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options), ENCDIFF_ERROR_ARGUMENT, "-1 epochs");
+    b.options.epochs = 0;
     b.options.interval = 2;
     b.options.best = "mig,novelty";
     FAILS(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options), ENCDIFF_ERROR_NOT_FOUND, "novelty");
@@ -265,7 +306,7 @@ int main(int argc, char **argv)
     static const test_case cases[] = {
         TEST(scores_are_logged_and_the_best_is_kept), TEST(scoring_changes_no_training),
         TEST(a_resumed_run_keeps_the_best_so_far),    TEST(scores_that_are_missing_are_made_up_for),
-        TEST(evaluations_that_cannot_be_are_refused),
+        TEST(epochs_are_counted_in_images),           TEST(evaluations_that_cannot_be_are_refused),
     };
     return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

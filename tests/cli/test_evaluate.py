@@ -128,6 +128,21 @@ class WhileTraining(Case):
         self.assertIn('run/best-mig.safetensors', text)
         self.assertEqual(json.loads(read(self.path('run/encdiff-scores.jsonl')).decode().splitlines()[-1])['step'], 6)
 
+    def test_epochs(self):
+        _, data = shared_model()  # 64 images, so 8 steps an epoch
+        more = ['--data', data, '--out', 'run', *TINY, '--set', 'data.evaluate_every=3', '--evaluate-metrics', 'mig',
+                '--evaluate-count', 50]
+        self.ok('train', 'shapes3d-quick', *more, '--evaluate-every-epochs', 1, '--steps', 12)
+        self.assertEqual(self.scored_steps(), [8, 12])
+        self.ok('train', 'shapes3d-quick', *more, '--evaluate-every-epochs', 1, '--evaluate-every', 5, '--steps', 17, '--resume')
+        self.assertEqual(self.scored_steps(), [8, 12, 15, 16, 17])
+        config = json.loads(read(self.path('run/config.json')))['data']
+        self.assertEqual((config['evaluate_every'], config['evaluate_every_epochs']), (5, 1))
+        self.fails(2, 'train', 'shapes3d-quick', *more, '--evaluate-every-epochs', 0, '--steps', 12, says='evaluate-every-epochs')
+
+    def scored_steps(self):
+        return [json.loads(line)['step'] for line in read(self.path('run/encdiff-scores.jsonl')).decode().splitlines()]
+
     def test_what_cannot_be_scored_is_told_before_training(self):
         _, data = shared_model()
         more = ['train', 'shapes3d-quick', '--data', data, '--out', 'run', *TINY, '--steps', 2]

@@ -108,7 +108,7 @@ typedef struct train_args {
     const char *config, *data, *out, *autoencoder, *lpips;
     const char *metrics, *best, *score_data, *score_settings;
     int32_t stage;
-    int64_t steps, count, evaluate_every, score_count;
+    int64_t steps, count, evaluate_every, evaluate_epochs, score_count;
     bool resume, overwrite, resize;
     cli_texts set;
 } train_args;
@@ -174,10 +174,12 @@ static const char *quoted(cli *c, const char *value)
 /* --set, and the options that are keys of the configuration, too. */
 static cli_texts overrides(cli *c, const train_args *a)
 {
-    cli_texts all = {cli_alloc(c, (size_t)a->set.count + 3, sizeof *all.items), a->set.count};
+    cli_texts all = {cli_alloc(c, (size_t)a->set.count + 4, sizeof *all.items), a->set.count};
     for (int32_t i = 0; i < a->set.count; i++) all.items[i] = a->set.items[i];
-    if (a->evaluate_every)
+    if (a->evaluate_every || a->evaluate_epochs) { /* both together replace what the configuration says */
         all.items[all.count++] = cli_format(c, "data.evaluate_every=%lld", (long long)a->evaluate_every);
+        all.items[all.count++] = cli_format(c, "data.evaluate_every_epochs=%lld", (long long)a->evaluate_epochs);
+    }
     if (a->metrics) all.items[all.count++] = cli_format(c, "data.evaluate_metrics=%s", quoted(c, a->metrics));
     if (a->best) all.items[all.count++] = cli_format(c, "data.keep_best=%s", quoted(c, a->best));
     return all;
@@ -186,10 +188,10 @@ static cli_texts overrides(cli *c, const train_args *a)
 /* What is scored while training: a random part of what is named, or of what is learnt from. */
 static void choose_scored(cli *c, const train_args *a, training *t)
 {
-    bool wanted = json_as_number(json_member(t->config, "data.evaluate_every"), 0) > 0;
+    bool wanted = training_evaluates(t->config);
     int32_t side = (int32_t)json_as_number(json_member(t->config, "image.resolution"), 0);
     if (!wanted && (a->metrics || a->best || a->score_data || a->score_settings))
-        cli_usage(c, "scores while training need --evaluate-every N");
+        cli_usage(c, "scores while training need --evaluate-every N or --evaluate-every-epochs N");
     if (!wanted || !t->encdiff_stage) return;
     evaluation_check_names(c, a->metrics);
     encdiff_dataset *from = a->score_data ? cli_open_dataset(c, a->score_data, a->resize ? side : 0) : t->dataset;
@@ -256,6 +258,8 @@ static const cli_option train_options[] = {
     {"count", 'n', CLI_INT, "N", NULL, offsetof(train_args, count), 1, 1e12, false, "learn from the first N images"},
     {"evaluate-every", 0, CLI_INT, "N", NULL, offsetof(train_args, evaluate_every), 1, 1e9, false,
      "score the model every N steps of the encdiff stage and after the last (default: the configuration's)"},
+    {"evaluate-every-epochs", 0, CLI_INT, "N", NULL, offsetof(train_args, evaluate_epochs), 1, 1e9, false,
+     "the same every N passes over the data; with --evaluate-every, at both"},
     {"evaluate-metrics", 0, CLI_TEXT, "NAME,...", NULL, offsetof(train_args, metrics), 0, 0, false,
      "which metrics (default: all that labels allow; `evaluate --help` lists them)"},
     {"evaluate-data", 0, CLI_TEXT, "SOURCE", NULL, offsetof(train_args, score_data), 0, 0, false,

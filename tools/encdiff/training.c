@@ -29,6 +29,12 @@ bool training_has_autoencoder(const char *config)
     return json_is(kind, "vq") || json_is(kind, "kl");
 }
 
+bool training_evaluates(const char *config)
+{
+    return json_as_number(json_member(config, "data.evaluate_every"), 0) > 0 ||
+           json_as_number(json_member(config, "data.evaluate_every_epochs"), 0) > 0;
+}
+
 uint64_t training_seed(const cli *c, const char *config)
 {
     if (options_given(c, "seed")) return c->common.seed;
@@ -102,7 +108,7 @@ static void set_evaluation(cli *c, const training *t, encdiff_trainer *trainer)
 {
     encdiff_metrics_options metrics;
     encdiff_evaluation_options options;
-    if (!(json_as_number(json_member(t->config, "data.evaluate_every"), 0) > 0)) return;
+    if (!training_evaluates(t->config)) return;
     encdiff_metrics_options_init(&metrics, sizeof metrics);
     metrics.settings = t->score_settings;
     metrics.seed = t->score_seed;

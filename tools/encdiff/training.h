@@ -13,7 +13,7 @@ typedef struct training {
     uint64_t seed;
     bool autoencoder_stage, encdiff_stage;
     bool resume;
-    encdiff_dataset *scored;    /* evaluated every data.evaluate_every steps; NULL: what is learnt from */
+    encdiff_dataset *scored;    /* evaluated while training; NULL: what is learnt from */
     const char *score_settings; /* of its metrics, JSON; or NULL */
     uint64_t score_seed;
 } training;
@@ -36,6 +36,8 @@ void training_remove_checkpoints(cli *c, const char *folder, const char *stage);
 void training_make_folder(cli *c, const char *path);
 /* The scores by which the configuration keeps the best checkpoint: step and value of each, as far as there is one. */
 void training_report_best(cli *c, const training *t);
+/* Whether the configuration asks for scores while training. */
+bool training_evaluates(const char *config);
 /* Seed from --seed, or else the configuration's data.seed. */
 uint64_t training_seed(const cli *c, const char *config);
 
