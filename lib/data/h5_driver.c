@@ -126,7 +126,9 @@ hid_t ed_h5_open_file(const char *path, hid_t *driver)
     *driver = H5FDregister(&reader_class);
     if (*driver >= 0 && access >= 0 && H5Pset_driver(access, *driver, NULL) >= 0)
         file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    hid_t reason = file < 0 ? H5Eget_current_stack() : -1; /* any further call would forget it */
     if (access >= 0) H5Pclose(access);
+    if (reason >= 0) H5Eset_current_stack(reason);
     return file;
 }
 

@@ -78,6 +78,20 @@ static encdiff_status read_rows(ed_env *env, listing *l)
 
 static int compare_texts(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
+/* A picture that stands in two rows could have two values of a factor. */
+static encdiff_status check_names(ed_env *env, const listing *l)
+{
+    char **sorted = ed_alloc(env, l->rows, sizeof *sorted);
+    encdiff_status status = sorted ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (sorted) memcpy(sorted, l->files.paths, l->rows * sizeof *sorted);
+    if (sorted) qsort(sorted, l->rows, sizeof *sorted, compare_texts);
+    for (size_t i = 1; i < l->rows && status == ENCDIFF_OK; i++)
+        if (strcmp(sorted[i - 1], sorted[i]) == 0)
+            status = ed_fail(env, ENCDIFF_ERROR_FORMAT, "%s: %s is in two rows", l->table.path, sorted[i]);
+    ed_free(env, sorted);
+    return status;
+}
+
 /* Texts numbered in their order. `sorted` has room for a column. */
 static void number_texts(const listing *l, int column, char **sorted, double *values)
 {
@@ -128,6 +142,7 @@ static encdiff_status build(ed_env *env, listing *l, const ed_dataset_options *o
 {
     ed_picture_store store;
     ED_TRY(read_rows(env, l));
+    ED_TRY(check_names(env, l));
     ED_TRY(ed_path_store(env, &l->files, &store));
     ED_TRY(ed_pictures_open(env, l->folder, "folder", &store, options, out));
     (*out)->splits = l->split > 0;

@@ -89,9 +89,11 @@ static encdiff_status parse_dictionary(ed_env *env, const char *name, cursor c, 
         if (!good) break;
         if (strcmp(key, "descr") == 0) {
             seen |= TYPE;
-            if (!parse_string(&c, type, sizeof type) || !parse_type(type, out))
+            bool simple = parse_string(&c, type, sizeof type);
+            if (!simple || !parse_type(type, out))
                 return ed_fail(env, ENCDIFF_ERROR_FORMAT,
-                               "%s: elements are not little-endian booleans, integers or floats", name);
+                               "%s: elements are not little-endian booleans, integers or floats, but %s", name,
+                               simple ? type : "records");
         } else if (strcmp(key, "fortran_order") == 0) {
             seen |= ORDER;
             out->fortran = parse_word(&c, "True");

@@ -78,7 +78,8 @@ class Tables(DataCase):
                            ('file,a\nsub/../../x.png,1\n', 'leaves the folder'), ('file,a\n"sub/0.png,1\n', 'quote'),
                            ('file,a\n"sub/0.png"x,1\n', 'quote'), ('file,a\nsub/7.png,1\n', 'sub/7.png'),
                            ('file,\nsub/0.png,1\n', 'no name'), ('file,a,split\nsub/0.png,1,some\n', '"some"'),
-                           ('file,a\nsub/0.png,\0\n', 'not a text'), (','.join(['x'] * 2000), 'columns')):
+                           ('file,a\nsub/0.png,\0\n', 'not a text'), (','.join(['x'] * 2000), 'columns'),
+                           ('file,a\nsub/0.png,1\nsub/1.png,1\nsub/0.png,2\n', 'sub/0.png is in two rows')):
             with self.subTest(text):
                 self.write('set/factors.csv', text)
                 self.fails(1, 'data', 'info', 'set', says=['factors.csv' if 'sub/7' not in text else '7.png', says])

@@ -59,6 +59,11 @@ class Hdf5(Refused):
         self.make(lambda file: file.create_group('images'))
         self.refused('set.h5', 'images')
 
+    def test_a_file_cut_short_is_told_as_such(self):
+        self.make(lambda file: file.create_dataset('images', data=IMAGES))
+        os.truncate(self.path('set.h5'), os.path.getsize(self.path('set.h5')) // 2)
+        self.refused('set.h5', 'truncated')
+
     def test_labels_of_other_types_and_shapes(self):
         nan, inf = LABELS.astype(float), LABELS.astype(np.float32)
         nan[4, 1], inf[2, 0] = np.nan, -np.inf
@@ -118,6 +123,8 @@ class NumPy(Refused):
         class Attack:
             def __reduce__(self):
                 return os.mkdir, ('executed',)
+        self.put('a.npy', npy(IMAGES.astype('>f4')))
+        self.refused('a.npy', '>f4')
         self.put('a.npy', npy(np.array([Attack()], dtype=object)))
         self.refused('a.npy', 'elements')
         self.assertNotIn('executed', self.files())
