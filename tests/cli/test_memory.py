@@ -20,6 +20,7 @@ from program import TINY, Case
 
 import h5py
 import numpy as np
+import PIL.Image
 
 LIMIT = 300 << 20
 IMAGE = 32 * 32 * 3
@@ -123,10 +124,40 @@ class Memory(Case):
 
     def test_npy(self):
         array = np.lib.format.open_memmap(self.path('a.npy'), 'w+', np.uint8, (IMAGES, 32, 32, 3))
-        array[-5:] = self.block[-5:]
+        for block in range(BLOCKS):
+            array[block * BLOCK:(block + 1) * BLOCK] = self.block
         del array
+        self.assertGreater(os.path.getsize(self.path('a.npy')), 10 * LIMIT)
         self.limited('data', 'convert', f'a.npy[{IMAGES - 5}:]', '-o', 'last.npz')
+        with np.load(self.path('last.npz')) as file:
+            np.testing.assert_array_equal(file['images'], self.block[-5:])
         self.limited('train', 'shapes3d-quick', '--data', 'a.npy', '--out', 'run', '--steps', 20, *TINY)
+        self.limited('evaluate', 'run/model.safetensors', '--data', f'a.npy[{IMAGES - 500}:]', '--metrics', 'mse',
+                     '--reconstructions', 8, '--json', 's.json')
+
+    def test_lmdb(self):
+        try:
+            import lmdb
+        except ImportError:
+            self.skipTest('python3-lmdb is needed')
+        pictures = []
+        for pixels in self.block:
+            PIL.Image.fromarray(pixels).save(self.path('one.png'))
+            pictures.append(program.read(self.path('one.png')))
+        with lmdb.open(self.path('a.lmdb'), map_size=40 * LIMIT, subdir=False, sync=False, writemap=True) as database:
+            count = 10 * LIMIT // min(map(len, pictures)) + 1
+            with database.begin(write=True) as transaction:
+                for i in range(count):
+                    transaction.put(b'32-%07d' % i, pictures[i % BLOCK], append=True)
+                transaction.put(b'length', b'%d' % count, append=True)
+        os.remove(self.path('one.png'))
+        self.assertGreater(os.stat(self.path('a.lmdb')).st_blocks * 512, 10 * LIMIT)
+        self.limited('data', 'convert', f'a.lmdb[{count - 5}:]', '-o', 'last.npz')
+        with np.load(self.path('last.npz')) as file:
+            np.testing.assert_array_equal(file['images'], self.block[np.arange(count - 5, count) % BLOCK])
+        self.limited('train', 'shapes3d-quick', '--data', 'a.lmdb', '--out', 'run', '--steps', 20, *TINY)
+        self.limited('evaluate', 'run/model.safetensors', '--data', f'a.lmdb[{count - 500}:]', '--metrics', 'mse',
+                     '--reconstructions', 8, '--json', 's.json')
 
     def test_npz_stored(self):
         self.npz('a.npz', 0)
