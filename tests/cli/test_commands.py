@@ -116,6 +116,12 @@ class WithModel(Case):
         self.ok('encode', self.model, self.source(0, 3), '--tokens', '-o', 't.npy')
         self.assertEqual(np.load(self.path('t.npy')).shape, (3, 10, 16))
 
+    def test_options_of_a_gpu_change_nothing_on_the_cpu(self):
+        for name, options in (('a', []), ('b', ['--precision', 'tf32', '--no-cuda-graphs']), ('c', ['--precision', 'bf16'])):
+            self.ok('encode', self.model, self.source(0, 2), '-o', name + '.npy', *options)
+        self.assertEqual(read(self.path('a.npy')), read(self.path('b.npy')))
+        self.assertNotEqual(read(self.path('a.npy')), read(self.path('c.npy')))
+
     def test_encode_resizes_on_request(self):
         self.ok('encode', self.model, 'procedural:shapes3d[0:4]', '--resize', '-o', 'c.npy')
         self.assertEqual(np.load(self.path('c.npy')).shape, (4, 10))

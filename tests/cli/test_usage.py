@@ -34,7 +34,7 @@ class Help(Case):
                 self.assertEqual((done.returncode, done.stderr), (0, ''))
                 self.assertIn(f'Usage: encdiff {command}', done.stdout)
                 self.assertIn('Example:\n  encdiff ' + command, done.stdout)
-                for option in ('--device', '--threads', '--precision', '--seed', '--json'):
+                for option in ('--device', '--threads', '--precision', '--no-cuda-graphs', '--seed', '--json'):
                     self.assertIn(option, done.stdout)
                 self.assertLessEqual(max(map(len, done.stdout.splitlines())), 130)
 
@@ -102,6 +102,10 @@ class WrongUsage(Case):
 
     def test_value_for_a_flag(self):
         self.usage('train', 'shapes3d-quick', '--out', 'x', '--resume=yes', says='--resume takes no value')
+
+    def test_precisions_are_named(self):
+        self.usage('info', '--precision', 'fp8', says=['--precision fp8', 'f32|bf16|tf32'])
+        self.usage('info', '--no-cuda-graphs=on', says='--no-cuda-graphs takes no value')
 
     def test_argument_too_many(self):
         self.usage('init', 'extra', '-p', 'shapes3d-quick', '-o', 'm', says='unexpected argument "extra"')

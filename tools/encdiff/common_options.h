@@ -4,7 +4,7 @@
 
 #include "options.h"
 
-#define COMMON_OPTION_COUNT 8
+#define COMMON_OPTION_COUNT 9
 extern const cli_option common_options[COMMON_OPTION_COUNT];
 
 #endif

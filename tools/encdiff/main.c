@@ -30,6 +30,7 @@ static void create_context(cli *c)
     options.device = c->common.device;
     options.threads = (int32_t)c->common.threads;
     options.precision = c->common.precision + 1;
+    options.cuda_graphs = c->common.no_cuda_graphs ? ENCDIFF_OFF : ENCDIFF_DEFAULT;
     options.log_level = c->common.verbose ? ENCDIFF_LOG_INFO : ENCDIFF_LOG_WARNING;
     options.log = print_log;
     options.log_user = c;

@@ -64,7 +64,7 @@ typedef struct cli_common {
     int64_t threads;
     int32_t precision; /* as in encdiff_precision, less 1 */
     uint64_t seed;
-    bool verbose, quiet, help;
+    bool no_cuda_graphs, verbose, quiet, help;
 } cli_common;
 
 /* Fills `arguments` and c->common; ends the program where the command line is wrong. --help is only noted. */
