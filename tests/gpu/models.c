@@ -3,108 +3,13 @@
  * emulation (suite cuda-emulation) also what a program sees when there is no usable device, and device memory that
  * fails. Without a device the exit status is 77.
  */
-#include <dlfcn.h>
+#include "session.h"
 
-#include "../api/api.h"
-
-enum { N = 3, STEPS = 10 };
-
-/* ---------------------------------------------------------------- the emulation */
-
-static struct {
-    void (*control)(const char *settings);
-    size_t (*allocations)(void);
-    int (*current_device)(void);
-    void (*set_current_device)(int device);
-    void *(*stream)(void);
-    size_t (*waiting)(void *stream);
-    void (*destroy_stream)(void *stream);
-} emulation;
-
-static void find(void *library, const char *name, void *to)
-{
-    void *symbol = dlsym(library, name);
-    memcpy(to, &symbol, sizeof symbol);
-}
-
-/* The plugin that the library has loaded; it stays in memory. */
-static void find_emulation(void)
-{
-    const char *path = getenv("ENCDIFF_CUDA_PLUGIN");
-    void *library = path ? dlopen(path, RTLD_NOW | RTLD_NOLOAD) : NULL;
-    if (!library) return;
-    find(library, "encdiff_emulation_control", &emulation.control);
-    find(library, "encdiff_emulation_allocations", &emulation.allocations);
-    find(library, "encdiff_emulation_current_device", &emulation.current_device);
-    find(library, "encdiff_emulation_set_current_device", &emulation.set_current_device);
-    find(library, "encdiff_emulation_stream", &emulation.stream);
-    find(library, "encdiff_emulation_waiting", &emulation.waiting);
-    find(library, "encdiff_emulation_destroy_stream", &emulation.destroy_stream);
-}
-
-/* False, and the case is skipped, on a GPU. */
-static bool emulated(void)
-{
-    if (!emulation.control) test_skip("only on the emulation");
-    return emulation.control != NULL;
-}
-
-/* ---------------------------------------------------------------- contexts */
-
-typedef struct session {
-    counted_memory memory;
-    encdiff_context *context;
-    encdiff_model *model;
-    encdiff_dataset *data;
-    encdiff_trainer *trainer;
-} session;
-
-static encdiff_context_options options_for(session *s, const char *device)
-{
-    encdiff_context_options options;
-    encdiff_context_options_init(&options, sizeof options);
-    options.device = device;
-    options.threads = 1;
-    options.allocate = counted_allocate;
-    options.deallocate = counted_deallocate;
-    options.allocator_user = &s->memory;
-    return options;
-}
-
-static bool open_with(session *s, const encdiff_context_options *options, const char *config)
-{
-    if (!CHECK_EQUAL(encdiff_context_create(options, &s->context), ENCDIFF_OK)) return false;
-    s->model = make_awake_model(s->context, config);
-    return s->model != NULL;
-}
-
-static bool open_on(session *s, const char *device, const char *config)
-{
-    memset(s, 0, sizeof *s);
-    encdiff_context_options options = options_for(s, device);
-    return open_with(s, &options, config);
-}
-
-static void close_session(session *s)
-{
-    encdiff_trainer_free(s->trainer);
-    encdiff_dataset_free(s->data);
-    encdiff_model_free(s->model);
-    close_context(s->context, &s->memory);
-}
+enum { STEPS = 10 };
 
 static void nothing_is_left_on_the_device(void)
 {
     if (emulated()) CHECK_EQUAL(emulation.allocations(), 0);
-}
-
-static bool start_training(session *s, encdiff_stage stage)
-{
-    encdiff_trainer_options options;
-    encdiff_trainer_options_init(&options, sizeof options);
-    options.stage = stage;
-    s->data = open_shapes(s->context, "procedural:shapes3d[0:64]");
-    return s->data && OK(s->context, encdiff_trainer_create(s->model, s->data, &options, &s->trainer));
 }
 
 /* |a - b| / |b| in the Euclidean norm. */
@@ -169,33 +74,6 @@ static void device_memory_is_counted(void)
 }
 
 /* ---------------------------------------------------------------- as on the CPU */
-
-enum { MOST_LATENT = 3 * 8 * 8 }; /* of TINY_VQ and TINY_KL; of TINY the rest stays zero */
-
-typedef struct results {
-    float scalars[N * TOKENS], tokens[N * TOKENS * TOKEN_DIM], latents[N * MOST_LATENT], predicted[N * MOST_LATENT],
-        sampled[N * MOST_LATENT], images[N * PIXELS];
-} results;
-
-static void compute(session *s, results *r)
-{
-    static float pixels[N * PIXELS], noise[N * MOST_LATENT];
-    static const int32_t timesteps[N] = {3, 400, 999};
-    encdiff_image_view in = view_f32(pixels, N), out = view_f32(r->images, N);
-    encdiff_sampler_options options;
-    encdiff_sampler *sampler = NULL;
-    encdiff_sampler_options_init(&options, sizeof options);
-    options.steps = 5;
-    fill_floats(pixels, N * PIXELS, 1);
-    fill_floats(noise, N * MOST_LATENT, 2);
-    OK(s->context, encdiff_model_encode(s->model, &in, r->scalars, r->tokens));
-    OK(s->context, encdiff_model_latents_from_images(s->model, &in, r->latents));
-    OK(s->context, encdiff_model_predict_noise(s->model, N, noise, timesteps, r->tokens, r->predicted));
-    OK(s->context, encdiff_sampler_create(s->model, &options, &sampler));
-    OK(s->context, encdiff_sampler_sample(sampler, N, r->tokens, noise, NULL, r->sampled, NULL, NULL, NULL));
-    OK(s->context, encdiff_model_images_from_latents(s->model, r->sampled, ENCDIFF_DEFAULT, &out));
-    encdiff_sampler_free(sampler);
-}
 
 static void check_results(const results *ours, const results *theirs, double bound)
 {
@@ -268,16 +146,6 @@ static void training_is_as_on_the_cpu(void) { train_both(TINY, ENCDIFF_STAGE_ENC
 static void the_autoencoder_trains_as_on_the_cpu(void) { train_both(NARROW_VQ, ENCDIFF_STAGE_AUTOENCODER, 2); }
 
 /* ---------------------------------------------------------------- state that is on the device */
-
-static bool same_models(session *a, session *b)
-{
-    size_t n, m;
-    float *x = read_all(a->context, a->model, &n), *y = read_all(b->context, b->model, &m);
-    bool same = n == m && n && memcmp(x, y, n * sizeof *x) == 0;
-    free(x);
-    free(y);
-    return same;
-}
 
 static void training_resumes_with_the_same_bits(void)
 {
@@ -376,33 +244,6 @@ static void a_model_is_shared_between_devices(void)
     encdiff_model_free(shared);
     close_context(cpu.context, &cpu.memory);
     close_session(&gpu);
-}
-
-/* ---------------------------------------------------------------- recorded runs */
-
-static void recorded_runs_are_the_plain_ones(void)
-{
-    static session recorded, plain;
-    static results ours, theirs;
-    memset(&plain, 0, sizeof plain);
-    encdiff_context_options options = options_for(&plain, "cuda");
-    options.cuda_graphs = ENCDIFF_OFF;
-    if (!open_on(&recorded, "cuda", TINY) || !open_with(&plain, &options, TINY)) return;
-    for (int i = 0; i < 3; i++) { /* plain, recorded, replayed */
-        compute(&recorded, &ours);
-        compute(&plain, &theirs);
-        CHECK(memcmp(&ours, &theirs, sizeof ours) == 0);
-    }
-    if (start_training(&recorded, ENCDIFF_STAGE_ENCDIFF) && start_training(&plain, ENCDIFF_STAGE_ENCDIFF)) {
-        OK(recorded.context, encdiff_trainer_run(recorded.trainer, 4, NULL, NULL));
-        OK(plain.context, encdiff_trainer_run(plain.trainer, 4, NULL, NULL));
-        CHECK(same_models(&recorded, &plain));
-    }
-    encdiff_trainer_free(plain.trainer);
-    encdiff_dataset_free(plain.data);
-    encdiff_model_free(plain.model);
-    close_context(plain.context, &plain.memory);
-    close_session(&recorded);
 }
 
 /* ---------------------------------------------------------------- no device, and the caller's */
@@ -559,12 +400,6 @@ static void every_allocation_may_fail(void)
     CHECK_THAT(failures > 10 && n < 1000, "%d of %d allocations failed", failures, n);
 }
 
-static void print_reason(encdiff_log_level level, const char *message, void *user)
-{
-    (void)user;
-    if (level == ENCDIFF_LOG_ERROR) printf("SKIPPED: %s\n", message);
-}
-
 int main(int argc, char **argv)
 {
     static const test_case cases[] = {
@@ -578,7 +413,6 @@ int main(int argc, char **argv)
         TEST(a_model_in_training_is_as_the_device_has_it),
         TEST(a_failed_step_changes_nothing),
         TEST(a_model_is_shared_between_devices),
-        TEST(recorded_runs_are_the_plain_ones),
         TEST(reasons_are_told_and_auto_takes_the_cpu),
         TEST(the_first_device_that_works_is_taken),
         TEST(the_callers_device_stays),
@@ -586,13 +420,6 @@ int main(int argc, char **argv)
         TEST(every_allocation_may_fail),
         TEST(nothing_is_left_on_the_device),
     };
-    encdiff_context *context = NULL;
-    encdiff_context_options options;
-    encdiff_context_options_init(&options, sizeof options);
-    options.device = "cuda";
-    options.log = print_reason;
-    if (encdiff_context_create(&options, &context) != ENCDIFF_OK) return 77;
-    find_emulation();
-    encdiff_context_free(context);
+    if (!there_is_a_device()) return 77;
     return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
