@@ -41,10 +41,9 @@ static const char style[] =
     "summary{cursor:pointer}\n"
     ".scores td:nth-child(2){white-space:nowrap}.scores "
     "td:nth-child(3){min-width:14rem;font-size:.85rem;color:var(--soft)}\n"
-    "@media(max-width:40rem){img{max-width:none}th,td{padding-right:.75rem}svg text{font-size:20px}}\n"; /* phones
-                                                                                                            scroll wide
-                                                                                                            grids
-                                                                                                            sideways */
+    /* Phones scroll wide grids sideways, and the larger labels of a chart may reach into its margins. */
+    "@media(max-width:40rem){img{max-width:none}th,td{padding-right:.75rem}svg{overflow:visible}}\n"
+    "@media(max-width:40rem){svg text{font-size:20px}}\n";
 
 void report_begin(report *r, cli *c, const char *title, const char *subtitle)
 {
