@@ -59,6 +59,14 @@ ED_INLINE void ed_column_sums(const ed_item *x, int64_t rows, int64_t c, double 
     }
 }
 
+/* db[j] += sum_i dy[i,j]; `sum` is scratch for c numbers. */
+ED_INLINE void ed_add_bias(const ed_item *dy, int64_t rows, int64_t c, double *sum, float *db)
+{
+    memset(sum, 0, (size_t)c * sizeof *sum);
+    ed_column_sums(dy, rows, c, sum);
+    for (int64_t j = 0; j < c; j++) db[j] += (float)sum[j];
+}
+
 /*
  * Something near the mean of every column, for ed_column_moments: the variance is then right however far the mean is
  * from zero. The mean of at most eight rows spread over the matrix, so that no single outlier decides.

@@ -63,6 +63,42 @@ static inline void ed_product_rows(const ed_product *p, const float *v, int64_t 
     if (rows - i == 2) ed_product_tile(p, v + i * p->pitch_v, panel, m + i * p->pitch_m, 2);
 }
 
+/* ---------------------------------------------------------------- products summed over the rows of both operands */
+
+/* What is between two rows of a[depth][..] and of b[depth][..], in floats. */
+typedef struct ed_outer {
+    int64_t depth;
+    int64_t pitch_a, pitch_b;
+} ed_outer;
+
+/* `rows` columns of a by a panel's width of columns of b. */
+ED_INLINE void ed_outer_tile(const ed_outer *p, const float *a, const float *b, int rows, float *to)
+{
+    ed_vec sum[ED_PRODUCT_ROWS][2] = {{{0}}};
+    for (int64_t t = 0; t < p->depth; t++, a += p->pitch_a, b += p->pitch_b) {
+        ed_vec b0 = ed_load(b), b1 = ed_load(b + ED_LANES);
+        for (int r = 0; r < rows; r++) {
+            sum[r][0] += a[r] * b0;
+            sum[r][1] += a[r] * b1;
+        }
+    }
+    for (int r = 0; r < rows; r++, to += ED_PRODUCT_COLUMNS) {
+        ed_store(to, sum[r][0]);
+        ed_store(to + ED_LANES, sum[r][1]);
+    }
+}
+
+/* to[rows][ED_PRODUCT_COLUMNS] = a^T b of an even number of columns of a. */
+static inline void ed_outer_rows(const ed_outer *p, const float *a, int64_t rows, const float *b, float *to)
+{
+    int64_t i = 0;
+    for (; i + ED_PRODUCT_ROWS <= rows; i += ED_PRODUCT_ROWS)
+        ed_outer_tile(p, a + i, b, ED_PRODUCT_ROWS, to + i * ED_PRODUCT_COLUMNS);
+    for (; i + 6 <= rows; i += 6) ed_outer_tile(p, a + i, b, 6, to + i * ED_PRODUCT_COLUMNS);
+    if (rows - i == 4) ed_outer_tile(p, a + i, b, 4, to + i * ED_PRODUCT_COLUMNS);
+    if (rows - i == 2) ed_outer_tile(p, a + i, b, 2, to + i * ED_PRODUCT_COLUMNS);
+}
+
 /* ---------------------------------------------------------------- panels of w[o][in], whose rows become columns */
 
 ED_INLINE int64_t ed_panel_floats(int64_t depth) { return depth * ED_PRODUCT_COLUMNS; }

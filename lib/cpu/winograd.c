@@ -320,27 +320,13 @@ static void output_tiles_of_four(const plan *p, const work *s, int64_t first, in
     }
 }
 
-static void input_tiles_of_four(const plan *p, const work *s, const ed_item *x, int64_t first, int64_t count)
-{
-    const int64_t c = p->in;
-    float *to = s->inputs;
-    ed_tile_at at = ed_tile_number(&p->g, first);
-    for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g, &at), to += c) {
-        const ed_item *pixels[36];
-        int64_t offset[36], j = 0;
-        ed_tile_pixels(&p->g, &at, c, 6, 1, offset);
-        for (int k = 0; k < 36; k++) pixels[k] = offset[k] < 0 ? (const ed_item *)s->outside : x + offset[k];
-        for (; j + ED_LANES <= c; j += ED_LANES) ed_four_input_lanes(pixels, j, to, p->input_plane, ED_LANES);
-        if (j < c) ed_four_input_lanes(pixels, j, to, p->input_plane, (int)(c - j));
-    }
-}
-
 /* ---------------------------------------------------------------- both convolutions */
 
 static void transform_inputs(const plan *p, const work *s, const ed_item *x, int64_t first, int64_t count)
 {
     if (p->g.side == 4)
-        input_tiles_of_four(p, s, x, first, count);
+        ed_four_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in,
+                            p->input_plane);
     else
         ed_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in, p->input_plane);
 }

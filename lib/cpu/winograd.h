@@ -17,6 +17,7 @@
  *   winograd.c          conv2d and its gradient for the input, which is the convolution with the turned kernel
  *   winograd_weight.c   the gradient for the weights
  *   winograd_strided.c  conv2d of 4x4 kernels and stride 2, to which winograd.c hands what does not suit
+ *   winograd_strided_weight.c  the gradient for their weights, to which winograd_weight.c does
  *
  * What suits none of them goes to conv_small.c, which leaves large images to lib/cpu/onednn.
  */
@@ -27,9 +28,23 @@
 #include "graph/widen.h"
 
 extern const ed_kernel ED_CPU(conv2d_strided);
+extern const ed_kernel ED_CPU(conv2d_strided_grad_weight);
 
 #define ED_PLANES 16
 #define ED_PLANE_GAP 16
+
+/* A tile's row in a plane; rows a multiple of 256 bytes apart would share a few cache sets. */
+ED_INLINE int64_t ed_tile_pitch(int64_t columns) { return columns % 64 ? columns : columns + 16; }
+
+/* The gradient of the kernels comes from memory, row by row far apart: a row a few rows ahead is asked for, a panel's
+ * columns of all its taps. */
+#define ED_ROWS_AHEAD 4
+ED_INLINE void ed_prefetch_row(const float *dw, int taps, int64_t c)
+{
+    for (int k = 0; k < taps; k++)
+        for (int j = 0; j < ED_PRODUCT_COLUMNS; j += 16) __builtin_prefetch(dw + k * c + j, 1);
+}
+
 /* ---------------------------------------------------------------- geometry */
 
 typedef struct ed_winograd {

@@ -59,6 +59,21 @@ ED_INLINE void ed_four_input_lanes(const ed_item *const pixels[36], int64_t j, f
     }
 }
 
+/* Tiles first .. first+count-1 of images with c channels to rows of 36 planes, `pitch` floats apart. */
+ED_INLINE void ed_four_input_tiles(const ed_winograd *g, int64_t c, const ed_item *images, const ed_item *zeros,
+                                   int64_t first, int64_t count, float *to, int64_t pitch, int64_t plane)
+{
+    ed_tile_at at = ed_tile_number(g, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(g, &at), to += pitch) {
+        const ed_item *pixels[36];
+        int64_t offset[36], j = 0;
+        ed_tile_pixels(g, &at, c, 6, 1, offset);
+        for (int k = 0; k < 36; k++) pixels[k] = offset[k] < 0 ? zeros : images + offset[k];
+        for (; j + ED_LANES <= c; j += ED_LANES) ed_four_input_lanes(pixels, j, to, plane, ED_LANES);
+        if (j < c) ed_four_input_lanes(pixels, j, to, plane, (int)(c - j));
+    }
+}
+
 /* out = A^T m. */
 ED_INLINE void ed_four_outputs(const ed_vec m[6], ed_vec out[4])
 {
@@ -111,6 +126,64 @@ ED_INLINE void ed_four_kernels(const ed_row8 g[9], float *to, int64_t plane)
         ed_row8 out[6];
         ed_four_kernel(&rows[0][i], 6, out);
         for (int k = 0; k < 6; k++) ed_store8(to + k * plane, out[k]);
+    }
+}
+
+/* ---------------------------------------------------------------- adjoints, for the gradient of the kernel */
+
+/* out = A y, of vectors `pitch` apart. */
+ED_INLINE void ed_four_grads(const ed_vec *y, int pitch, ed_vec out[6])
+{
+    ed_vec y0 = y[0], y1 = y[pitch], y2 = y[2 * pitch], y3 = y[3 * pitch];
+    ed_vec even = y0 + ED_FOUR_A2 * y2, odd = ED_FOUR_A * y1 + ED_FOUR_A * ED_FOUR_A2 * y3;
+    out[0] = y0;
+    out[1] = even + odd;
+    out[2] = even - odd;
+    even = y0 + ED_FOUR_B2 * y2, odd = ED_FOUR_B * y1 + ED_FOUR_B * ED_FOUR_B2 * y3;
+    out[3] = even + odd;
+    out[4] = even - odd;
+    out[5] = y3;
+}
+
+/* to[plane] = A dY A^T at channels j .. j+lanes-1; pixels[] are the tile's 16 gradients. */
+ED_INLINE void ed_four_grad_lanes(const ed_item *const pixels[16], int64_t j, float *to, int64_t plane, int lanes)
+{
+    ed_vec rows[4][6]; /* [column of the tile][row of A dY] */
+    for (int k = 0; k < 4; k++) {
+        ed_vec y[4];
+        for (int i = 0; i < 4; i++) y[i] = ed_load_some(pixels[4 * i + k] + j, lanes);
+        ed_four_grads(y, 1, rows[k]);
+    }
+    for (int i = 0; i < 6; i++, to += 6 * plane) {
+        ed_vec out[6];
+        ed_four_grads(&rows[0][i], 6, out);
+        for (int k = 0; k < 6; k++) ed_store_some(to + k * plane + j, out[k], lanes);
+    }
+}
+
+/* out = G^T s. */
+ED_INLINE void ed_four_weights(const ed_vec s[6], ed_vec out[3])
+{
+    ed_vec even_a = ED_FOUR_GAIN_A * (s[1] + s[2]), even_b = ED_FOUR_GAIN_B * (s[3] + s[4]);
+    out[0] = s[0] + (even_a + even_b);
+    out[1] = ED_FOUR_GAIN_A * ED_FOUR_A * (s[1] - s[2]) + ED_FOUR_GAIN_B * ED_FOUR_B * (s[3] - s[4]);
+    out[2] = s[5] + (ED_FOUR_A2 * even_a + ED_FOUR_B2 * even_b);
+}
+
+/* dw[row * 3 + column] += G^T S G; S has its 36 vectors `plane` floats apart, dw its nine c apart. */
+ED_INLINE void ed_four_weight_lanes(const float *sums, int64_t plane, float *dw, int64_t c, int lanes)
+{
+    ed_vec columns[6][3];
+    for (int k = 0; k < 6; k++) {
+        ed_vec s[6];
+        for (int i = 0; i < 6; i++) s[i] = ed_load(sums + (6 * i + k) * plane);
+        ed_four_weights(s, columns[k]);
+    }
+    for (int i = 0; i < 3; i++, dw += 3 * c) {
+        ed_vec s[6], out[3];
+        for (int k = 0; k < 6; k++) s[k] = columns[k][i];
+        ed_four_weights(s, out);
+        for (int k = 0; k < 3; k++) ed_store_some(dw + k * c, ed_load_some(dw + k * c, lanes) + out[k], lanes);
     }
 }
 

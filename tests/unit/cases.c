@@ -95,6 +95,7 @@ CASE(CONV2D, "3x3 of many channels, not whole vectors", (BATCH(2, 8, 9, 37), PAR
 CASE(CONV2D, "3x3 of many channels and tiles", (BATCH(5, 23, 16, 48), PARAM(33, 3, 3, 48), NONE, NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "3x3 of many channels, frozen bias", (BATCH(3, 8, 8, 64), PARAM(64, 3, 3, 64), FROZEN(64), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "3x3 of many channels, small images", (BATCH(7, 4, 5, 64), PARAM(33, 3, 3, 64), PARAM(33), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
+CASE(CONV2D, "3x3 of many channels, whole tiles of 4x4", (BATCH(5, 12, 8, 37), PARAM(51, 3, 3, 37), PARAM(51), NONE), .attr.conv = {1, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "4x4 stride 2 of many channels", (BATCH(3, 16, 12, 32), PARAM(40, 4, 4, 32), PARAM(40), NONE), .attr.conv = {2, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "4x4 stride 2 of many channels, odd image", (BATCH(3, 13, 11, 37), PARAM(51, 4, 4, 37), NONE, BATCH(3, 6, 5, 51)), .attr.conv = {2, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
 CASE(CONV2D, "4x4 stride 2 of many channels and tiles", (BATCH(5, 32, 26, 33), PARAM(64, 4, 4, 33), PARAM(64), BATCH(5, 16, 13, 64)), .attr.conv = {2, 1, 1, 1, 1}, .flags = NO_DIFFERENCE),
