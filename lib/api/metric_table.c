@@ -246,20 +246,20 @@ static encdiff_status tad(ed_scoring *s)
 /* ---------------------------------------------------------------- the table */
 
 const ed_metric_entry ed_metric_table[] = {
-    {"factor_vae", ED_NEEDS_CODES, false, false, factor_vae},
-    {"beta_vae", ED_NEEDS_CODES, false, false, beta_vae},
-    {"dci", ED_NEEDS_CODES, false, false, dci},
-    {"mig", ED_NEEDS_CODES, false, false, mig},
-    {"modularity", ED_NEEDS_CODES, false, false, modularity},
-    {"explicitness", ED_NEEDS_CODES, false, false, explicitness},
-    {"sap", ED_NEEDS_CODES, false, false, sap},
-    {"irs", ED_NEEDS_CODES, false, false, irs},
-    {"tad", ED_NEEDS_CODES, true, false, tad},
-    {"mse", ED_NEEDS_IMAGES, false, true, ed_score_mse},
-    {"psnr", ED_NEEDS_IMAGES, false, false, ed_score_psnr},
-    {"ssim", ED_NEEDS_IMAGES, false, false, ed_score_ssim},
-    {"lpips", ED_NEEDS_IMAGES, true, true, ed_score_lpips},
-    {"fid", ED_NEEDS_IMAGES, true, true, ed_score_fid},
+    {"factor_vae", ED_NEEDS_CODES, false, false, false, factor_vae},
+    {"beta_vae", ED_NEEDS_CODES, false, false, false, beta_vae},
+    {"dci", ED_NEEDS_CODES, false, false, true, dci},
+    {"mig", ED_NEEDS_CODES, false, false, true, mig},
+    {"modularity", ED_NEEDS_CODES, false, false, false, modularity},
+    {"explicitness", ED_NEEDS_CODES, false, false, true, explicitness},
+    {"sap", ED_NEEDS_CODES, false, false, true, sap},
+    {"irs", ED_NEEDS_CODES, false, false, false, irs},
+    {"tad", ED_NEEDS_CODES, true, false, false, tad},
+    {"mse", ED_NEEDS_IMAGES, false, true, false, ed_score_mse},
+    {"psnr", ED_NEEDS_IMAGES, false, false, false, ed_score_psnr},
+    {"ssim", ED_NEEDS_IMAGES, false, false, false, ed_score_ssim},
+    {"lpips", ED_NEEDS_IMAGES, true, true, false, ed_score_lpips},
+    {"fid", ED_NEEDS_IMAGES, true, true, false, ed_score_fid},
 };
 
 const size_t ed_metric_table_size = ED_COUNT(ed_metric_table);

@@ -59,15 +59,53 @@ static encdiff_status read_images(source *d, int64_t n, float *to)
     return ed_team_run(d->scoring->context->team, d->scoring->context->team->ranks, read_rank, &r);
 }
 
+/* ---------------------------------------------------------------- labels */
+
+static encdiff_status read_labels(source *d)
+{
+    ed_env *env = d->scoring->env;
+    size_t factors = (size_t)d->info.factors;
+    d->factors = ed_alloc(env, (size_t)d->info.size * factors, sizeof *d->factors);
+    if (!d->factors) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    for (int64_t at = 0; at < d->info.size; at += SHARD) {
+        int64_t n = ED_MIN(SHARD, d->info.size - at);
+        for (int64_t i = 0; i < n; i++) d->indices[i] = at + i;
+        ED_TRY(ed_check_cancel(env));
+        ED_TRY(ed_dataset_labels(env, d->dataset, n, d->indices, d->factors + (size_t)at * factors));
+    }
+    return ENCDIFF_OK;
+}
+
+static bool is_varied(const source *d, int32_t factor)
+{
+    const int32_t *value = d->factors + factor;
+    for (int64_t i = 1; i < d->info.size; i++)
+        if (value[i * d->info.factors] != value[0]) return true;
+    return false;
+}
+
+/* Said before hours of encoding; samples that are drawn from the set are looked at again by the metrics. */
+static encdiff_status check_varied(const source *d, const bool chosen[ED_MAX_METRICS])
+{
+    const char *metric = NULL;
+    for (size_t i = 0; i < ed_metric_table_size && !metric; i++)
+        if (chosen[i] && ed_metric_table[i].varied) metric = ed_metric_table[i].name;
+    for (int32_t f = 0; metric && f < d->info.factors; f++)
+        if (!is_varied(d, f))
+            return ed_fail(d->scoring->env, ENCDIFF_ERROR_SHAPE,
+                           "%s: factor %d has one value alone in these images, so %s can learn nothing of it; take "
+                           "images that vary it, or other metrics",
+                           d->info.name, f, metric);
+    return ENCDIFF_OK;
+}
+
 /* ---------------------------------------------------------------- encoding */
 
 static encdiff_status encode_shard(source *d, int64_t at, int64_t n)
 {
-    ed_env *env = d->scoring->env;
     size_t item = d->size * d->dim;
     for (int64_t i = 0; i < n; i++) d->indices[i] = at + i;
     ED_TRY(read_images(d, n, d->pixels));
-    ED_TRY(ed_dataset_labels(env, d->dataset, n, d->indices, d->factors + (size_t)at * (size_t)d->info.factors));
     const float *input = d->pixels;
     float *to = d->codes + (size_t)at * item;
     return ed_infer_run(d->model->infer, ED_INFER_ENCODE, n, &input,
@@ -80,9 +118,8 @@ static encdiff_status encode(source *d)
     size_t n = (size_t)d->info.size;
     double start = ed_now();
     d->codes = ed_alloc(s->env, n, d->size * d->dim * sizeof *d->codes);
-    d->factors = ed_alloc(s->env, n * (size_t)d->info.factors, sizeof *d->factors);
     d->pixels = ed_alloc(s->env, SHARD * pixels_of(d), sizeof *d->pixels);
-    if (!d->codes || !d->factors || !d->pixels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (!d->codes || !d->pixels) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     for (int64_t at = 0; at < d->info.size; at += SHARD) {
         int64_t count = ED_MIN(SHARD, d->info.size - at);
         ED_TRY(encode_shard(d, at, count));
@@ -217,6 +254,10 @@ static encdiff_status score_source(source *d, encdiff_scores **out)
     d->dim = s->options.vector_tokens == ENCDIFF_ON ? (size_t)c->encoder.context_dim : 1;
     d->indices = ed_alloc(s->env, SHARD, sizeof *d->indices);
     if (!d->indices) return ENCDIFF_ERROR_OUT_OF_MEMORY;
+    if (ed_scoring_wants(chosen, ED_NEEDS_CODES)) {
+        ED_TRY(read_labels(d));
+        ED_TRY(check_varied(d, chosen));
+    }
     ed_infer_use_ema(d->model->infer, ed_model_ema(d->model, ENCDIFF_DEFAULT));
     ED_TRY(note_model(d));
     if (ed_scoring_wants(chosen, ED_NEEDS_IMAGES)) ED_TRY(reconstruct(d));

@@ -50,6 +50,7 @@ typedef struct ed_metric_entry {
     ed_needs needs;
     bool asked_only; /* not part of "all": needs attributes in place of factors, or weights */
     bool is_error;   /* best where it is least */
+    bool varied;     /* learns each factor: none may have one value alone */
     encdiff_status (*run)(ed_scoring *s);
 } ed_metric_entry;
 

@@ -19,8 +19,9 @@ except ImportError as missing:
     sys.exit(77)
 
 # A configuration of which a training step takes milliseconds: 8 images of 32x32, no pictures, every step logged.
-TINY = ['--set', 'image.resolution=32', '--set', 'train_encdiff.batch_size=8', '--set', 'data.log_every=1',
-        '--set', 'data.image_every=0', '--set', 'data.checkpoint_every=2']
+TINY = ['--set', 'image.resolution=32', '--set', 'encoder.latent_unit=10', '--set', 'train_encdiff.warm_up_steps=0',
+        '--set', 'train_encdiff.batch_size=8', '--set', 'data.log_every=1', '--set', 'data.image_every=0',
+        '--set', 'data.checkpoint_every=2']
 TINY_VQ = TINY + ['--set', 'train_autoencoder.batch_size=4', '--set', 'autoencoder.n_embed=32']
 
 

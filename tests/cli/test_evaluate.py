@@ -57,6 +57,11 @@ class Evaluate(Case):
         told = self.scores('--metrics', 'mig', '--vector-tokens')
         self.assertEqual(told['settings']['codes'], 'first principal component of a token')
 
+    def test_a_factor_of_one_value_is_told_before_anything_is_encoded(self):
+        one = ['evaluate', self.model, '--data', 'procedural:shapes3d[0:48000]', '--resize']
+        self.fails(1, *one, '--metrics', 'irs,mig', says=['factor 0', 'in these images', 'mig'])
+        self.ok(*one, '-n', 70, '--metrics', 'irs', '--train-samples', 30, '--test-samples', 30)
+
     def test_weights_are_looked_for_before_anything_is_encoded(self):
         more = ['evaluate', self.model, '--data', self.data, *FEW]
         self.fails(1, *more, '--fid', 'absent.pth', says='absent.pth')
