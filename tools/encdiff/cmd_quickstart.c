@@ -364,7 +364,7 @@ static const cli_option options[] = {
 const cli_command cmd_quickstart = {
     .name = "quickstart",
     .summary = "see it work: train on procedural scenes, show what was learnt",
-    .details = "Nothing is downloaded. On two cores it takes about seven minutes and ends by naming the pictures and\n"
+    .details = "Nothing is downloaded. On two cores it takes about six minutes and ends by naming the pictures and\n"
                "report.html, a page with all of it. A run that was interrupted goes on.",
     .example = "encdiff quickstart --out first-look",
     .options = options,
