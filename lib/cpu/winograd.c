@@ -324,11 +324,13 @@ static void output_tiles_of_four(const plan *p, const work *s, int64_t first, in
 
 static void transform_inputs(const plan *p, const work *s, const ed_item *x, int64_t first, int64_t count)
 {
+    const ed_item *zeros = (const ed_item *)s->outside;
     if (p->g.side == 4)
-        ed_four_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in,
-                            p->input_plane);
+        ed_transform_tiles(&p->g, 6, 1, ed_four_input_lanes, p->in, x, zeros, first, count, s->inputs, p->in,
+                           p->input_plane);
     else
-        ed_input_tiles(&p->g, p->in, x, (const ed_item *)s->outside, first, count, s->inputs, p->in, p->input_plane);
+        ed_transform_tiles(&p->g, 4, 1, ed_input_lanes, p->in, x, zeros, first, count, s->inputs, p->in,
+                           p->input_plane);
 }
 
 static void transform_outputs(const plan *p, const work *s, int64_t first, int64_t count, const float *b,

@@ -15,7 +15,7 @@
  * a transform do not meet in one cache set. winograd_four.h has the transforms for tiles of 4x4 outputs.
  *
  *   winograd.c          conv2d and its gradient for the input, which is the convolution with the turned kernel
- *   winograd_weight.c   the gradient for the weights
+ *   winograd_weight.c   the gradient for the weights; winograd_weight.h is its sum over the tiles
  *   winograd_strided.c  conv2d of 4x4 kernels and stride 2, to which winograd.c hands what does not suit
  *   winograd_strided_weight.c  the gradient for their weights, to which winograd_weight.c does
  *
@@ -32,18 +32,6 @@ extern const ed_kernel ED_CPU(conv2d_strided_grad_weight);
 
 #define ED_PLANES 16
 #define ED_PLANE_GAP 16
-
-/* A tile's row in a plane; rows a multiple of 256 bytes apart would share a few cache sets. */
-ED_INLINE int64_t ed_tile_pitch(int64_t columns) { return columns % 64 ? columns : columns + 16; }
-
-/* The gradient of the kernels comes from memory, row by row far apart: a row a few rows ahead is asked for, a panel's
- * columns of all its taps. */
-#define ED_ROWS_AHEAD 4
-ED_INLINE void ed_prefetch_row(const float *dw, int taps, int64_t c)
-{
-    for (int k = 0; k < taps; k++)
-        for (int j = 0; j < ED_PRODUCT_COLUMNS; j += 16) __builtin_prefetch(dw + k * c + j, 1);
-}
 
 /* ---------------------------------------------------------------- geometry */
 
@@ -163,10 +151,30 @@ ED_INLINE void ed_tile_pixels(const ed_winograd *g, const ed_tile_at *at, int64_
     }
 }
 
-/* ---------------------------------------------------------------- the transform of the inputs */
+/* ---------------------------------------------------------------- transforms */
+
+/* A tile's pixels to a number in each plane, at channels j .. j+lanes-1. */
+typedef void (*ed_tile_lanes)(const ed_item *const *pixels, int64_t j, float *to, int64_t plane, int lanes);
+
+/* Tiles first .. first+count-1 of images with c channels, size x size pixels each, to rows of the planes, `pitch`
+ * floats apart; `zeros` for pixels that an image lacks. */
+ED_INLINE void ed_transform_tiles(const ed_winograd *g, int size, int border, ed_tile_lanes lanes, int64_t c,
+                                  const ed_item *images, const ed_item *zeros, int64_t first, int64_t count, float *to,
+                                  int64_t pitch, int64_t plane)
+{
+    ed_tile_at at = ed_tile_number(g, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(g, &at), to += pitch) {
+        const ed_item *pixels[36];
+        int64_t offset[36], j = 0;
+        ed_tile_pixels(g, &at, c, size, border, offset);
+        for (int k = 0; k < size * size; k++) pixels[k] = offset[k] < 0 ? zeros : images + offset[k];
+        for (; j + ED_LANES <= c; j += ED_LANES) lanes(pixels, j, to, plane, ED_LANES);
+        if (j < c) lanes(pixels, j, to, plane, (int)(c - j));
+    }
+}
 
 /* to[plane] = B^T d B at channels j .. j+lanes-1; pixels[] are the tile's 16 inputs. */
-ED_INLINE void ed_input_lanes(const ed_item *const pixels[16], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void ed_input_lanes(const ed_item *const *pixels, int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec t[4][4];
     for (int k = 0; k < 4; k++) {
@@ -182,21 +190,6 @@ ED_INLINE void ed_input_lanes(const ed_item *const pixels[16], int64_t j, float 
         ed_store_some(to + plane + j, t[i][1] + t[i][2], lanes);
         ed_store_some(to + 2 * plane + j, t[i][2] - t[i][1], lanes);
         ed_store_some(to + 3 * plane + j, t[i][1] - t[i][3], lanes);
-    }
-}
-
-/* Tiles first .. first+count-1 of images with c channels to rows of 16 planes, `pitch` floats apart. */
-ED_INLINE void ed_input_tiles(const ed_winograd *g, int64_t c, const ed_item *images, const ed_item *zeros,
-                              int64_t first, int64_t count, float *to, int64_t pitch, int64_t plane)
-{
-    ed_tile_at at = ed_tile_number(g, first);
-    for (int64_t t = 0; t < count; t++, ed_tile_next(g, &at), to += pitch) {
-        const ed_item *pixels[16];
-        int64_t offset[16], j = 0;
-        ed_tile_pixels(g, &at, c, 4, 1, offset);
-        for (int k = 0; k < 16; k++) pixels[k] = offset[k] < 0 ? zeros : images + offset[k];
-        for (; j + ED_LANES <= c; j += ED_LANES) ed_input_lanes(pixels, j, to, plane, ED_LANES);
-        if (j < c) ed_input_lanes(pixels, j, to, plane, (int)(c - j));
     }
 }
 

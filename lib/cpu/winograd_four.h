@@ -44,7 +44,7 @@ ED_INLINE void ed_four_inputs(const ed_vec *in, int pitch, ed_vec out[6])
 }
 
 /* to[plane] = B^T d B at channels j .. j+lanes-1; pixels[] are the tile's 36 inputs. */
-ED_INLINE void ed_four_input_lanes(const ed_item *const pixels[36], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void ed_four_input_lanes(const ed_item *const *pixels, int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec rows[6][6]; /* [column of the tile][row of B^T d] */
     for (int k = 0; k < 6; k++) {
@@ -56,21 +56,6 @@ ED_INLINE void ed_four_input_lanes(const ed_item *const pixels[36], int64_t j, f
         ed_vec out[6];
         ed_four_inputs(&rows[0][i], 6, out);
         for (int k = 0; k < 6; k++) ed_store_some(to + k * plane + j, out[k], lanes);
-    }
-}
-
-/* Tiles first .. first+count-1 of images with c channels to rows of 36 planes, `pitch` floats apart. */
-ED_INLINE void ed_four_input_tiles(const ed_winograd *g, int64_t c, const ed_item *images, const ed_item *zeros,
-                                   int64_t first, int64_t count, float *to, int64_t pitch, int64_t plane)
-{
-    ed_tile_at at = ed_tile_number(g, first);
-    for (int64_t t = 0; t < count; t++, ed_tile_next(g, &at), to += pitch) {
-        const ed_item *pixels[36];
-        int64_t offset[36], j = 0;
-        ed_tile_pixels(g, &at, c, 6, 1, offset);
-        for (int k = 0; k < 36; k++) pixels[k] = offset[k] < 0 ? zeros : images + offset[k];
-        for (; j + ED_LANES <= c; j += ED_LANES) ed_four_input_lanes(pixels, j, to, plane, ED_LANES);
-        if (j < c) ed_four_input_lanes(pixels, j, to, plane, (int)(c - j));
     }
 }
 
@@ -146,7 +131,7 @@ ED_INLINE void ed_four_grads(const ed_vec *y, int pitch, ed_vec out[6])
 }
 
 /* to[plane] = A dY A^T at channels j .. j+lanes-1; pixels[] are the tile's 16 gradients. */
-ED_INLINE void ed_four_grad_lanes(const ed_item *const pixels[16], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void ed_four_grad_lanes(const ed_item *const *pixels, int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec rows[4][6]; /* [column of the tile][row of A dY] */
     for (int k = 0; k < 4; k++) {
