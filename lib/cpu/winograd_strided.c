@@ -20,9 +20,9 @@ typedef struct plan {
 
 static void lay_out(plan *p, int64_t out)
 {
-    int64_t blocks = (p->g.tiles + MOST_TILES - 1) / MOST_TILES;
+    int64_t blocks = (p->g.y.tiles + MOST_TILES - 1) / MOST_TILES;
     p->out = out, p->columns = ed_whole(out, ED_PRODUCT_COLUMNS);
-    p->block = ed_whole((p->g.tiles + blocks - 1) / blocks, 2);
+    p->block = ed_whole((p->g.y.tiles + blocks - 1) / blocks, 2);
     p->kernel_plane = p->g.c * ED_PRODUCT_COLUMNS + ED_PLANE_GAP;
     p->panel = ED_STRIDED_PLANES * p->kernel_plane;
     p->phase = p->columns / ED_PRODUCT_COLUMNS * p->panel;
@@ -36,7 +36,7 @@ static bool make_plan(const ed_graph *graph, const ed_node *node, plan *p)
     *p = (plan){.block = 0};
     bool suits = ed_strided_describe(graph, node, node->in[0], node->in[1], node->out[0], &p->g);
     lay_out(p, p->g.o);
-    return suits && p->g.tiles >= 12;
+    return suits && p->g.y.tiles >= 12;
 }
 
 /* Scratch, cut in this order. `outside` is read as zeros and `dump` written for pixels that an image lacks. */
@@ -130,15 +130,9 @@ static void make_panels(const plan *p, const float *w, float *kernels)
 
 static void input_tiles(const plan *p, const work *s, int phase, int64_t first, int64_t count, const ed_item *x)
 {
-    float *to = s->inputs;
-    ed_strided_tile at = ed_strided_number(&p->g, first);
-    for (int64_t t = 0; t < count; t++, ed_strided_next(&p->g, &at), to += p->g.c) {
-        const ed_item *pixels[25];
-        int64_t j = 0;
-        ed_phase_pixels(&p->g, &at, phase, x, (const ed_item *)s->outside, pixels);
-        for (; j + ED_LANES <= p->g.c; j += ED_LANES) ed_strided_input_lanes(pixels, j, to, p->input_plane, ED_LANES);
-        if (j < p->g.c) ed_strided_input_lanes(pixels, j, to, p->input_plane, (int)(p->g.c - j));
-    }
+    float *to = s->inputs + count * p->g.c;
+    ed_strided_input_tiles(&p->g, phase, x, (const ed_item *)s->outside, first, count, s->inputs, p->g.c,
+                           p->input_plane);
     /* products take rows in pairs */
     if (count % 2)
         for (int q = 0; q < ED_STRIDED_PLANES; q++) memset(to + q * p->input_plane, 0, (size_t)p->g.c * sizeof(float));
@@ -179,18 +173,15 @@ static void output_tiles(const plan *p, const work *s, int64_t first, int64_t co
                          ed_item *y)
 {
     const float *from = s->outputs;
-    ed_strided_tile at = ed_strided_number(&p->g, first);
-    for (int64_t t = 0; t < count; t++, ed_strided_next(&p->g, &at), from += p->columns) {
+    ed_tile_at at = ed_tile_number(&p->g.y, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(&p->g.y, &at), from += p->columns) {
         ed_item *pixels[ED_STRIDED_SIDE * ED_STRIDED_SIDE];
         const ed_item *residual[ED_STRIDED_SIDE * ED_STRIDED_SIDE];
-        int64_t j = 0;
+        int64_t offset[ED_STRIDED_SIDE * ED_STRIDED_SIDE], j = 0;
+        ed_tile_pixels(&p->g.y, &at, p->g.o, ED_STRIDED_SIDE, 0, offset);
         for (int i = 0; i < ED_STRIDED_SIDE * ED_STRIDED_SIDE; i++) {
-            int64_t row = ED_STRIDED_SIDE * at.y + i / ED_STRIDED_SIDE,
-                    column = ED_STRIDED_SIDE * at.x + i % ED_STRIDED_SIDE;
-            int64_t offset = ((at.image * p->g.oh + row) * p->g.ow + column) * p->g.o;
-            bool inside = row < p->g.oh && column < p->g.ow;
-            pixels[i] = inside ? y + offset : (ed_item *)s->dump;
-            residual[i] = inside && r ? r + offset : (const ed_item *)s->outside;
+            pixels[i] = offset[i] >= 0 ? y + offset[i] : (ed_item *)s->dump;
+            residual[i] = offset[i] >= 0 && r ? r + offset[i] : (const ed_item *)s->outside;
         }
         for (; j + ED_LANES <= p->out; j += ED_LANES)
             output_lanes(from, p->output_plane, b ? b : s->outside, residual, pixels, j, ED_LANES);
@@ -245,8 +236,8 @@ static encdiff_status run(const ed_call *call)
     } else {
         make_panels(&p, IN_F32(1) + part.first * ED_STRIDED_TAPS * p.g.c, s.kernels);
     }
-    for (int64_t first = 0; first < p.g.tiles; first += p.block) {
-        int64_t count = ED_MIN(p.block, p.g.tiles - first);
+    for (int64_t first = 0; first < p.g.y.tiles; first += p.block) {
+        int64_t count = ED_MIN(p.block, p.g.y.tiles - first);
         for (int b = 0; b < ED_STRIDED_PHASES; b++) {
             input_tiles(&p, &s, b, first, count, IN(0));
             products(&p, &s, kernels, b, ed_whole(count, 2));
@@ -259,7 +250,7 @@ static encdiff_status run(const ed_call *call)
 
 static plan pack_plan(const ed_shape *w)
 {
-    plan p = {.g = {.c = w->dim[3], .o = w->dim[0], .tiles = 1}};
+    plan p = {.g = {.c = w->dim[3], .o = w->dim[0], .y.tiles = 1}};
     lay_out(&p, p.g.o);
     return p;
 }

@@ -31,10 +31,9 @@
 #define ED_STRIDED_A2 0.25f
 #define ED_STRIDED_B2 2.25f
 
-/* Tiles of 4x4 outputs. */
 typedef struct ed_strided {
-    int64_t n, h, w, c, oh, ow, o; /* x[n,h,w,c], y[n,oh,ow,o] */
-    int64_t high, wide, tiles;
+    int64_t h, w, c, o; /* x[n,h,w,c] */
+    ed_winograd y;      /* the outputs y[n,h,w,o], in tiles of 4x4 */
 } ed_strided;
 
 /* Describes the convolution of x by w to y; false where it is not one of 4x4, stride 2 and padding 1 of many channels,
@@ -43,32 +42,14 @@ ED_INLINE bool ed_strided_describe(const ed_graph *graph, const ed_node *node, e
                                    ed_strided *g)
 {
     const int64_t *xd = ed_graph_shape(graph, x)->dim, *wd = ed_graph_shape(graph, w)->dim;
-    const int64_t *yd = ed_graph_shape(graph, y)->dim;
-    *g = (ed_strided){.n = xd[0], .h = xd[1], .w = xd[2], .c = xd[3], .oh = yd[1], .ow = yd[2], .o = wd[0]};
-    g->high = (g->oh + ED_STRIDED_SIDE - 1) / ED_STRIDED_SIDE,
-    g->wide = (g->ow + ED_STRIDED_SIDE - 1) / ED_STRIDED_SIDE;
-    g->tiles = g->n * g->high * g->wide;
+    const int64_t *yd = ed_graph_shape(graph, y)->dim, side = ED_STRIDED_SIDE;
+    *g = (ed_strided){.h = xd[1], .w = xd[2], .c = xd[3], .o = wd[0]};
+    g->y = (ed_winograd){.n = yd[0], .h = yd[1], .w = yd[2], .c = g->c, .o = g->o, .side = side};
+    g->y.high = (g->y.h + side - 1) / side, g->y.wide = (g->y.w + side - 1) / side;
+    g->y.tiles = g->y.n * g->y.high * g->y.wide;
     bool suits = node->attr.conv.stride == 2 && node->attr.conv.pad_top == 1 && node->attr.conv.pad_left == 1;
-    bool filled = g->high * g->wide * ED_STRIDED_SIDE * ED_STRIDED_SIDE * 4 <= g->oh * g->ow * 9;
+    bool filled = g->y.high * g->y.wide * side * side * 4 <= g->y.h * g->y.w * 9;
     return suits && wd[1] == 4 && wd[2] == 4 && g->c >= 32 && g->o >= 32 && filled;
-}
-
-typedef struct ed_strided_tile {
-    int64_t image, y, x;
-} ed_strided_tile;
-
-ED_INLINE ed_strided_tile ed_strided_number(const ed_strided *p, int64_t i)
-{
-    return (ed_strided_tile){i / (p->high * p->wide), i / p->wide % p->high, i % p->wide};
-}
-
-ED_INLINE void ed_strided_next(const ed_strided *p, ed_strided_tile *at)
-{
-    if (++at->x < p->wide) return;
-    at->x = 0;
-    if (++at->y < p->high) return;
-    at->y = 0;
-    at->image++;
 }
 
 /* out = B^T in, of vectors `pitch` apart. */
@@ -85,7 +66,7 @@ ED_INLINE void ed_strided_inputs(const ed_vec *in, int pitch, ed_vec out[5])
 }
 
 /* B^T d B at channels j .. j+lanes-1. */
-ED_INLINE void ed_strided_input_lanes(const ed_item *const pixels[25], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void ed_strided_input_lanes(const ed_item *const *pixels, int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec columns[5][5];
     for (int k = 0; k < 5; k++) {
@@ -101,7 +82,7 @@ ED_INLINE void ed_strided_input_lanes(const ed_item *const pixels[25], int64_t j
 }
 
 /* The 5x5 pixels of a phase that a tile reads, `outside` for those that the image lacks. */
-ED_INLINE void ed_phase_pixels(const ed_strided *p, const ed_strided_tile *at, int phase, const ed_item *x,
+ED_INLINE void ed_phase_pixels(const ed_strided *p, const ed_tile_at *at, int phase, const ed_item *x,
                                const ed_item *outside, const ed_item *pixels[25])
 {
     for (int i = 0; i < 5; i++) {
@@ -112,6 +93,20 @@ ED_INLINE void ed_phase_pixels(const ed_strided *p, const ed_strided_tile *at, i
             bool inside = row >= 0 && row < p->h && column >= 0 && column < p->w;
             pixels[5 * i + k] = inside ? line + column * p->c : outside;
         }
+    }
+}
+
+/* What a phase has of tiles first .. first+count-1, to rows of the planes, `pitch` floats apart. */
+ED_INLINE void ed_strided_input_tiles(const ed_strided *g, int phase, const ed_item *x, const ed_item *outside,
+                                      int64_t first, int64_t count, float *to, int64_t pitch, int64_t plane)
+{
+    ed_tile_at at = ed_tile_number(&g->y, first);
+    for (int64_t t = 0; t < count; t++, ed_tile_next(&g->y, &at), to += pitch) {
+        const ed_item *pixels[25];
+        int64_t j = 0;
+        ed_phase_pixels(g, &at, phase, x, outside, pixels);
+        for (; j + ED_LANES <= g->c; j += ED_LANES) ed_strided_input_lanes(pixels, j, to, plane, ED_LANES);
+        if (j < g->c) ed_strided_input_lanes(pixels, j, to, plane, (int)(g->c - j));
     }
 }
 

@@ -20,26 +20,11 @@
 static bool make_plan(const ed_graph *graph, const ed_node *node, ed_strided *g, ed_weight_plan *p)
 {
     if (!ed_strided_describe(graph, node, node->in[0], node->in[2], node->in[1], g)) return false;
-    *p = ed_weight_describe(g->c, g->o, ED_STRIDED_PLANES, g->tiles, BLOCK_TILES, BLOCK_TILES);
-    return g->tiles >= FEWEST_TILES;
+    *p = ed_weight_describe(g->c, g->o, ED_STRIDED_PLANES, g->y.tiles, BLOCK_TILES, BLOCK_TILES);
+    return g->y.tiles >= FEWEST_TILES;
 }
 
 /* ---------------------------------------------------------------- transforms */
-
-static void input_tiles(const ed_strided *g, const ed_weight_plan *p, const ed_weight_work *s, int phase, int64_t first,
-                        int64_t count, const ed_item *x)
-{
-    const int64_t c = g->c;
-    float *to = s->inputs;
-    ed_strided_tile at = ed_strided_number(g, first);
-    for (int64_t t = 0; t < count; t++, ed_strided_next(g, &at), to += p->input_pitch) {
-        const ed_item *pixels[25];
-        int64_t j = 0;
-        ed_phase_pixels(g, &at, phase, x, (const ed_item *)s->outside, pixels);
-        for (; j + ED_LANES <= c; j += ED_LANES) ed_strided_input_lanes(pixels, j, to, p->input_plane, ED_LANES);
-        if (j < c) ed_strided_input_lanes(pixels, j, to, p->input_plane, (int)(c - j));
-    }
-}
 
 /* out = A y, of vectors `pitch` apart. */
 ED_INLINE void transform_grads(const ed_vec *y, int pitch, ed_vec out[5])
@@ -55,7 +40,7 @@ ED_INLINE void transform_grads(const ed_vec *y, int pitch, ed_vec out[5])
 }
 
 /* A dY A^T at channels j .. j+lanes-1. */
-ED_INLINE void grad_lanes(const ed_item *const pixels[16], int64_t j, float *to, int64_t plane, int lanes)
+ED_INLINE void grad_lanes(const ed_item *const *pixels, int64_t j, float *to, int64_t plane, int lanes)
 {
     ed_vec columns[4][5];
     for (int k = 0; k < 4; k++) {
@@ -67,24 +52,6 @@ ED_INLINE void grad_lanes(const ed_item *const pixels[16], int64_t j, float *to,
         ed_vec out[5];
         transform_grads(&columns[0][i], 5, out);
         for (int k = 0; k < 5; k++) ed_store_some(to + k * plane + j, out[k], lanes);
-    }
-}
-
-static void grad_tiles(const ed_strided *g, const ed_weight_plan *p, const ed_weight_work *s, int64_t first,
-                       int64_t count, const ed_item *dy)
-{
-    float *to = s->grads;
-    ed_strided_tile at = ed_strided_number(g, first);
-    for (int64_t t = 0; t < count; t++, ed_strided_next(g, &at), to += p->grad_pitch) {
-        const ed_item *pixels[16];
-        int64_t j = 0;
-        for (int i = 0; i < 16; i++) {
-            int64_t row = 4 * at.y + i / 4, column = 4 * at.x + i % 4;
-            bool inside = row < g->oh && column < g->ow;
-            pixels[i] = inside ? dy + ((at.image * g->oh + row) * g->ow + column) * g->o : (const ed_item *)s->outside;
-        }
-        for (; j + ED_LANES <= g->o; j += ED_LANES) grad_lanes(pixels, j, to, p->grad_plane, ED_LANES);
-        if (j < g->o) grad_lanes(pixels, j, to, p->grad_plane, (int)(g->o - j));
     }
 }
 
@@ -133,12 +100,14 @@ static encdiff_status run(const ed_call *call)
     ed_weight_plan p;
     if (!make_plan(call->graph, call->node, &g, &p)) return ed_other_run(&ed_onednn_conv2d_grad_weight, call);
     ed_weight_work s = ed_weight_cut(&p, call->scratch);
-    if (call->in[3]) ed_add_bias(IN(1), g.n * g.oh * g.ow, g.o, s.bias, IN_F32(3));
-    for (int64_t first = 0; first < g.tiles; first += p.block) {
-        int64_t count = ED_MIN(p.block, g.tiles - first);
-        grad_tiles(&g, &p, &s, first, count, IN(1));
+    const ed_item *zeros = (const ed_item *)s.outside;
+    if (call->in[3]) ed_add_bias(IN(1), g.y.n * g.y.h * g.y.w, g.o, s.bias, IN_F32(3));
+    for (int64_t first = 0; first < g.y.tiles; first += p.block) {
+        int64_t count = ED_MIN(p.block, g.y.tiles - first);
+        ed_transform_tiles(&g.y, ED_STRIDED_SIDE, 0, grad_lanes, g.o, IN(1), zeros, first, count, s.grads, p.grad_pitch,
+                           p.grad_plane);
         for (int b = 0; b < ED_STRIDED_PHASES; b++) {
-            input_tiles(&g, &p, &s, b, first, count, IN(0));
+            ed_strided_input_tiles(&g, b, IN(0), zeros, first, count, s.inputs, p.input_pitch, p.input_plane);
             ed_weight_add_block(&p, &s, count, IN_F32(2) + ed_phase_tap(b) * g.c, ED_STRIDED_TAPS, false, kernel_lanes);
         }
     }
