@@ -2,6 +2,7 @@
 #include "graph/backend.h"
 #include "graph/packs.h"
 #include "graph/widen.h"
+#include "graph/workspace.h"
 
 typedef struct binding {
     float *values, *grads;
@@ -23,6 +24,8 @@ struct ed_exec {
     ed_plan plan;
     int parts;
     char *arena;
+    ed_workspace *workspace; /* whose memory the arena is, or NULL for one of its own */
+    ed_workspace_user user;
     ed_call *calls; /* one per node, operands filled in */
     double *times;  /* one per node while profiling */
     bool profile;
@@ -135,7 +138,35 @@ static void forget_recordings(ed_exec *exec)
     }
 }
 
-encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *graph, int parts, ed_exec **out)
+/* Whatever is read was written first, by an operator or by the user. */
+static encdiff_status take_arena(ed_env *env, ed_exec *exec)
+{
+    ed_backend *b = exec->backend;
+    exec->user.bytes = ED_MAX(exec->plan.arena, 1);
+    if (exec->workspace) return ed_workspace_join(env, exec->workspace, &exec->user);
+    exec->arena = (b->allocate_raw ? b->allocate_raw : b->allocate)(b, env, exec->user.bytes);
+    return exec->arena ? ENCDIFF_OK : env->status;
+}
+
+static void place_operands(ed_exec *exec)
+{
+    for (size_t n = 0; n < exec->graph->node_count; n++) {
+        resolve(exec, n);
+        if (exec->plan.scratch[n] != SIZE_MAX) exec->calls[n].scratch = exec->arena + exec->plan.scratch[n];
+    }
+}
+
+/* Follow the workspace, which moves when executions come and go. */
+static void follow_workspace(ed_exec *exec)
+{
+    if (!exec->workspace || exec->arena == exec->workspace->memory) return;
+    exec->arena = exec->workspace->memory;
+    forget_recordings(exec);
+    place_operands(exec);
+}
+
+static encdiff_status create(ed_env *env, ed_backend *backend, ed_workspace *workspace, ed_graph *graph, int parts,
+                             ed_exec **out)
 {
     *out = NULL;
     if (graph->status != ENCDIFF_OK) return graph->status;
@@ -144,6 +175,7 @@ encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *
     if (!exec) return status;
     exec->env = env;
     exec->backend = backend;
+    exec->workspace = workspace;
     exec->graph = graph;
     exec->parts = parts;
     exec->calls = ed_alloc(env, graph->node_count, sizeof *exec->calls);
@@ -151,17 +183,11 @@ encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *
     if (!exec->calls || !exec->times) goto fail;
     ED_TRY_OR_FAIL(prepare(env, exec));
     ED_TRY_OR_FAIL(ed_plan_create(env, graph, &exec->plan));
-    /* Whatever is read was written first, by an operator or by the user. */
-    exec->arena = (backend->allocate_raw ? backend->allocate_raw : backend->allocate)(backend, env,
-                                                                                      ED_MAX(exec->plan.arena, 1));
-    if (!exec->arena) {
-        status = env->status;
-        goto fail;
-    }
-    for (size_t n = 0; n < graph->node_count; n++) {
-        resolve(exec, n);
-        if (exec->plan.scratch[n] != SIZE_MAX) exec->calls[n].scratch = exec->arena + exec->plan.scratch[n];
-    }
+    ED_TRY_OR_FAIL(take_arena(env, exec));
+    if (workspace)
+        follow_workspace(exec);
+    else
+        place_operands(exec);
     *out = exec;
     return ENCDIFF_OK;
 fail:
@@ -171,7 +197,17 @@ fail:
 
 encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out)
 {
-    return ed_exec_create_parts(env, backend, graph, 1, out);
+    return create(env, backend, NULL, graph, 1, out);
+}
+
+encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *graph, int parts, ed_exec **out)
+{
+    return create(env, backend, NULL, graph, parts, out);
+}
+
+encdiff_status ed_exec_create_in(ed_env *env, ed_workspace *workspace, ed_graph *graph, int parts, ed_exec **out)
+{
+    return create(env, workspace->backend, workspace, graph, parts, out);
 }
 
 encdiff_status ed_exec_plan_only(ed_env *env, ed_backend *backend, ed_graph *graph, ed_plan *plan)
@@ -193,7 +229,10 @@ void ed_exec_free(ed_exec *exec)
     ed_env *env = exec->env;
     forget_recordings(exec);
     release_states(exec);
-    if (exec->arena) exec->backend->release(exec->backend, env, exec->arena);
+    if (exec->workspace)
+        ed_workspace_leave(env, exec->workspace, &exec->user);
+    else if (exec->arena)
+        exec->backend->release(exec->backend, env, exec->arena);
     ed_plan_free(env, &exec->plan);
     ed_free(env, exec->times);
     ed_free(env, exec->calls);
@@ -202,6 +241,7 @@ void ed_exec_free(ed_exec *exec)
 
 void ed_exec_bind(ed_exec *exec, int set, float *values, float *grads, uint64_t version)
 {
+    follow_workspace(exec);
     binding *b = &exec->sets[set];
     if (b->values == values && b->grads == grads && b->version == version) return;
     if (b->values != values || b->grads != grads) forget_recordings(exec);
@@ -330,6 +370,7 @@ encdiff_status ed_exec_run(ed_env *env, ed_exec *exec, const ed_run *run, int fi
 {
     if (last < 0) last = (int)exec->graph->node_count;
     ED_TRY(check_bound(env, exec));
+    follow_workspace(exec);
     run = run ? run : &plain;
     ed_backend *backend = exec->backend;
     if (backend->begin) ED_TRY(backend->begin(backend, env, run));
@@ -366,7 +407,11 @@ encdiff_status ed_exec_run_part(ed_env *env, ed_exec *exec, int part, ed_comm *c
     return result;
 }
 
-void *ed_exec_data(ed_exec *exec, ed_value value) { return address(exec, value); }
+void *ed_exec_data(ed_exec *exec, ed_value value)
+{
+    follow_workspace(exec);
+    return address(exec, value);
+}
 
 static encdiff_status check_size(ed_env *env, const ed_exec *exec, ed_value value, size_t bytes)
 {
@@ -380,13 +425,13 @@ static encdiff_status check_size(ed_env *env, const ed_exec *exec, ed_value valu
 encdiff_status ed_exec_write(ed_env *env, ed_exec *exec, ed_value value, const void *host, size_t bytes)
 {
     ED_TRY(check_size(env, exec, value, bytes));
-    return exec->backend->upload(exec->backend, env, address(exec, value), host, bytes);
+    return exec->backend->upload(exec->backend, env, ed_exec_data(exec, value), host, bytes);
 }
 
 encdiff_status ed_exec_read(ed_env *env, ed_exec *exec, ed_value value, void *host, size_t bytes)
 {
     ED_TRY(check_size(env, exec, value, bytes));
-    return exec->backend->download(exec->backend, env, host, address(exec, value), bytes);
+    return exec->backend->download(exec->backend, env, host, ed_exec_data(exec, value), bytes);
 }
 
 const ed_plan *ed_exec_plan(const ed_exec *exec) { return &exec->plan; }

@@ -243,6 +243,7 @@ void ed_plan_free(ed_env *env, ed_plan *plan);
 
 typedef struct ed_backend ed_backend;
 typedef struct ed_exec ed_exec;
+typedef struct ed_workspace ed_workspace;
 
 /* What a run depends on besides its inputs. */
 typedef struct ed_run {
@@ -256,6 +257,9 @@ typedef struct ed_run {
 encdiff_status ed_exec_create(ed_env *env, ed_backend *backend, ed_graph *graph, ed_exec **out);
 /* The same for ed_exec_run_part with so many parts. */
 encdiff_status ed_exec_create_parts(ed_env *env, ed_backend *backend, ed_graph *graph, int parts, ed_exec **out);
+/* The same with a memory that it shares with other executions, of which one runs at a time: what is read after a run
+ * must be read before the next one of another, and what it needs be written again. The workspace must outlive it. */
+encdiff_status ed_exec_create_in(ed_env *env, ed_workspace *workspace, ed_graph *graph, int parts, ed_exec **out);
 /* The plan that ed_exec_create would make, without taking the arena. */
 encdiff_status ed_exec_plan_only(ed_env *env, ed_backend *backend, ed_graph *graph, ed_plan *plan);
 void ed_exec_free(ed_exec *exec);

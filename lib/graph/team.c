@@ -18,7 +18,9 @@ encdiff_status ed_team_create(ed_env *env, ed_backend *backend, int threads, ed_
     team->ranks = backend->host_memory ? ED_MIN(threads, ED_TEAM_MAX_RANKS) : 1;
     team->rank_env = ed_alloc(env, (size_t)team->ranks, sizeof *team->rank_env);
     team->comm = ed_alloc(env, (size_t)team->ranks + 1, sizeof *team->comm);
-    if (!team->rank_env || !team->comm) goto fail;
+    team->workspaces = ed_alloc(env, (size_t)team->ranks, sizeof *team->workspaces);
+    if (!team->rank_env || !team->comm || !team->workspaces) goto fail;
+    for (int r = 0; r < team->ranks; r++) team->workspaces[r].backend = backend;
     ED_TRY_OR_FAIL(ed_pool_create(env, team->ranks, &team->pool));
     for (int n = 2; n <= team->ranks; n++) ED_TRY_OR_FAIL(ed_thread_comm_create(env, n, &team->comm[n]));
     *out = team;
@@ -35,6 +37,7 @@ void ed_team_free(ed_team *team)
     ed_team_forget_all(team);
     for (int n = 2; team->comm && n <= team->ranks; n++) ed_thread_comm_free(env, team->comm[n]);
     ed_pool_free(env, team->pool);
+    ed_free(env, team->workspaces);
     ed_free(env, team->comm);
     ed_free(env, team->rank_env);
     ed_free(env, team);

@@ -5,7 +5,7 @@
 #ifndef ED_TEAM_H
 #define ED_TEAM_H
 
-#include "graph/backend.h"
+#include "graph/workspace.h"
 
 #define ED_TEAM_MAX_RANKS 256
 
@@ -17,6 +17,7 @@ typedef struct ed_team {
     ed_type compute;           /* of the networks' activations; f32 until changed */
     ed_env *rank_env;          /* one per rank, so that each has its own error record */
     ed_comm **comm;            /* comm[n]: of the first n ranks; NULL for n < 2 */
+    ed_workspace *workspaces;  /* one per rank */
     struct ed_mirror *mirrors; /* mirror.c */
 } ed_team;
 

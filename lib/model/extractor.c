@@ -85,7 +85,7 @@ static encdiff_status prepare_rank(ed_extractor *x, int rank)
 {
     ed_env *env = x->team->env;
     size_t pixels = (size_t)x->chunk * INCEPTION_SIDE * INCEPTION_SIDE * 3;
-    if (!x->execs[rank]) ED_TRY(ed_exec_create(env, x->team->backend, &x->graph, &x->execs[rank]));
+    if (!x->execs[rank]) ED_TRY(ed_exec_create_in(env, &x->team->workspaces[rank], &x->graph, 1, &x->execs[rank]));
     if (x->kind == ED_EXTRACT_INCEPTION && !x->resized[rank] &&
         !(x->resized[rank] = ed_alloc(env, pixels, sizeof(float))))
         return ENCDIFF_ERROR_OUT_OF_MEMORY;

@@ -201,7 +201,8 @@ static encdiff_status bind(ed_infer *infer, ed_exec *exec, ed_set set)
 static encdiff_status prepare_rank(ed_infer *infer, program *p, int rank)
 {
     ed_team *team = infer->team;
-    if (!p->execs[rank]) ED_TRY(ed_exec_create_parts(team->env, team->backend, &p->graph, p->parts, &p->execs[rank]));
+    if (!p->execs[rank])
+        ED_TRY(ed_exec_create_in(team->env, &team->workspaces[rank], &p->graph, p->parts, &p->execs[rank]));
     ED_TRY(bind(infer, p->execs[rank], set_of(p->kind)));
     return ed_exec_pack(team->env, p->execs[rank], infer->packs);
 }

@@ -120,7 +120,8 @@ static encdiff_status create_shard(ed_stage_encdiff *stage, int rank)
     build_encoder(stage->networks, s);
     build_unet(stage->networks, s);
     ED_TRY(ed_exec_create(env, stage->team->backend, &s->encoder, &s->encoder_exec));
-    return ed_exec_create(env, stage->team->backend, &s->unet, &s->unet_exec);
+    /* of a micro-batch nothing is kept; the encoder waits for the tokens' gradients */
+    return ed_exec_create_in(env, &stage->team->workspaces[rank], &s->unet, 1, &s->unet_exec);
 }
 
 encdiff_status ed_stage_encdiff_create(ed_team *team, ed_networks *networks, ed_optimizer *optimizer, int64_t batch,
