@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Registers, spills and shared memory of every kernel, as ptxas says, as the table of docs/gpu.md.
+"""Registers, spills and shared memory of every kernel, as ptxas says, and its occupancy, as the table of docs/gpu.md.
 
 usage: cuda/budgets.py [--arch 80 --arch 90 ...] [--nvcc PROGRAM] [FAMILY ...]
 
 Compiles cuda/kernels/FAMILY.cu (all of them by default) once for each architecture. A row is a kernel of a family, with
-the largest figure over its instances. Exits with 1 where a register is spilled.
+the largest figure over its instances, the least for occupancy. Exits with 1 where a register is spilled.
 """
 import argparse
 import pathlib
@@ -18,6 +18,10 @@ PROPERTIES = re.compile(r"Function properties for (\S+)")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
+ENTRY = re.compile(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)")
+
+# Bytes that a launch adds, at most (attention.h: a tile of rows, padded).
+DYNAMIC_SHARED = {"attention_forward": 33 << 10, "attention_grad_queries": 33 << 10, "attention_grad_keys": 33 << 10}
 
 
 def plain_name(mangled):
@@ -28,28 +32,89 @@ def plain_name(mangled):
     return mangled[found.end():found.end() + int(found.group(1))]
 
 
-def compile_family(nvcc, family, arch):
-    """{kernel: (instances, registers, spilled bytes, shared bytes)} of one file."""
+class Kernel:
+    """The instances of one name, for one architecture."""
+
+    def __init__(self):
+        self.instances, self.registers, self.spilled, self.shared, self.occupancy = 0, 0, 0, 0, 100
+
+    def add(self, registers, spilled, shared, occupancy):
+        self.instances += 1
+        self.registers = max(self.registers, registers)
+        self.spilled = max(self.spilled, spilled)
+        self.shared = max(self.shared, shared)
+        self.occupancy = min(self.occupancy, occupancy)
+
+
+def block_sizes(folder):
+    """{mangled name: threads of a block} of the PTX in a folder."""
+    sizes = {}
+    for path in pathlib.Path(folder).glob("*.ptx"):
+        sizes.update((name, int(threads)) for name, threads in ENTRY.findall(path.read_text()))
+    return sizes
+
+
+def ask(program, questions):
+    """cuda/occupancy.cpp about tuples of architecture, registers, static and dynamic shared memory, threads."""
+    text = "".join(" ".join(map(str, question)) + "\n" for question in questions)
+    run = subprocess.run([program], input=text, capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(run.stderr)
+    return list(map(int, run.stdout.split()))
+
+
+def compile_family(nvcc, occupancy, family, arch):
+    """{name: Kernel} of one file."""
     with tempfile.TemporaryDirectory() as folder:
         command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{arch}", "-Xptxas", "-v", "-I", str(ROOT), "-I", str(ROOT / "lib"),
                    "-I", str(ROOT / "include"), "-cubin", str(ROOT / "cuda/kernels" / (family + ".cu")),
-                   "-o", folder + "/kernel.cubin"]
+                   "--keep", "--keep-dir", folder, "-o", folder + "/kernel.cubin"]
         run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        sys.exit(f"{family}.cu for sm_{arch}: {run.stderr}")
-    kernels, name, spilled = {}, None, 0
+        if run.returncode:
+            sys.exit(f"{family}.cu for sm_{arch}: {run.stderr}")
+        threads = block_sizes(folder)
+    found_all, name, spilled = [], None, 0
     for line in run.stderr.splitlines():
         if found := PROPERTIES.search(line):
-            name = plain_name(found.group(1))
+            name = found.group(1)
         elif found := SPILLS.search(line):
             spilled = int(found.group(1)) + int(found.group(2))
         elif (found := USED.search(line)) and name:
             shared = SHARED.search(line)
-            new = (1, int(found.group(1)), spilled, int(shared.group(1)) if shared else 0)
-            old = kernels.get(name, (0, 0, 0, 0))
-            kernels[name] = (old[0] + 1,) + tuple(max(a, b) for a, b in zip(old[1:], new[1:]))
+            found_all.append((name, int(found.group(1)), spilled, int(shared.group(1)) if shared else 0))
             name = None
+    shares = ask(occupancy, [(arch, registers, shared, DYNAMIC_SHARED.get(plain_name(name), 0), threads[name])
+                             for name, registers, _, shared in found_all])
+    kernels = {}
+    for (name, registers, spilled, shared), share in zip(found_all, shares):
+        kernels.setdefault(plain_name(name), Kernel()).add(registers, spilled, shared, share)
     return kernels
+
+
+def build_occupancy(nvcc, folder):
+    program = folder + "/occupancy"
+    run = subprocess.run([nvcc, "-std=c++17", "-O1", str(ROOT / "cuda/occupancy.cpp"), "-o", program],
+                         capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(run.stderr)
+    return program
+
+
+def print_table(nvcc, families, archs, occupancy):
+    """The bytes that are spilled."""
+    named = "sm_" + ", ".join(archs)
+    print(f"| family | kernel | instances | registers, {named} | spilled | static shared | occupancy, % |")
+    print("|---|---|---|---|---|---|---|")
+    spills = 0
+    for family in families:
+        each = [compile_family(nvcc, occupancy, family, arch) for arch in archs]
+        for name in sorted(each[0]):
+            rows = [kernels[name] for kernels in each]
+            spilled = max(row.spilled for row in rows)
+            spills += spilled
+            print(f"| {family} | {name} | {rows[0].instances} | {', '.join(str(row.registers) for row in rows)} | {spilled} |"
+                  f" {max(row.shared for row in rows)} | {', '.join(str(row.occupancy) for row in rows)} |", flush=True)
+    return spills
 
 
 def main():
@@ -60,18 +125,8 @@ def main():
     options = parser.parse_args()
     archs = options.arch or ["80", "90", "100", "120"]
     families = options.family or sorted(path.stem for path in (ROOT / "cuda/kernels").glob("*.cu"))
-    print("| family | kernel | instances | registers, sm_" + ", ".join(archs) + " | spilled | static shared |")
-    print("|---|---|---|---|---|---|")
-    spills = 0
-    for family in families:
-        each = [compile_family(options.nvcc, family, arch) for arch in archs]
-        for name in sorted(each[0]):
-            rows = [kernels[name] for kernels in each]
-            spilled = max(row[2] for row in rows)
-            spills += spilled
-            print(f"| {family} | {name} | {rows[0][0]} | {', '.join(str(row[1]) for row in rows)} | {spilled} |"
-                  f" {max(row[3] for row in rows)} |", flush=True)
-    return 1 if spills else 0
+    with tempfile.TemporaryDirectory() as folder:
+        return 1 if print_table(options.nvcc, families, archs, build_occupancy(options.nvcc, folder)) else 0
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--parameters", type=float, default=38.8e6, help="that are trained")
     options = parser.parse_args()
     listed = at_batch(options, "latents") + at_batch(options, "train_encdiff")
-    listed.append(("adamw", 18 * options.parameters, 36 * options.parameters))
+    listed.append(("adamw", 18 * options.parameters, 40 * options.parameters))
     rows = collections.defaultdict(lambda: [0, 0.0, 0.0, 0.0])
     for name, flops, size in listed:
         row = rows[name]

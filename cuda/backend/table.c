@@ -97,20 +97,18 @@ static encdiff_status synchronise(ed_backend *self, ed_env *env)
     return ed_cuda_leave(cuda, env, ED_CUDA_CALL(env, cudaStreamSynchronize(cuda->stream)));
 }
 
-static encdiff_status adamw(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count, float *p,
-                            float *const *parts, int part_count, float *m, float *v, float *ema)
+static encdiff_status adamw(ed_backend *self, ed_env *env, const ed_adamw *options, const ed_span *spans, int count)
 {
     ed_cuda *cuda = ed_cuda_of(self);
     ED_TRY(ed_cuda_enter(cuda, env));
-    return ed_cuda_leave(cuda, env, ed_cuda_adamw(self, env, options, count, p, parts, part_count, m, v, ema));
+    return ed_cuda_leave(cuda, env, ed_cuda_adamw(self, env, options, spans, count));
 }
 
-static encdiff_status sum_squares(ed_backend *self, ed_env *env, size_t count, float *const *parts, int part_count,
-                                  double *out)
+static encdiff_status sum_squares(ed_backend *self, ed_env *env, const ed_span *spans, int count, double *out)
 {
     ed_cuda *cuda = ed_cuda_of(self);
     ED_TRY(ed_cuda_enter(cuda, env));
-    return ed_cuda_leave(cuda, env, ed_cuda_sum_squares(self, env, count, parts, part_count, out));
+    return ed_cuda_leave(cuda, env, ed_cuda_sum_squares(self, env, spans, count, out));
 }
 
 static encdiff_status begin(ed_backend *self, ed_env *env, const ed_run *run)

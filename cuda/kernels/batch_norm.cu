@@ -35,8 +35,8 @@ static __global__ void ED_THREADS(WARPS *ED_WARP)
     running_var[channel] += momentum * (unbiased - running_var[channel]);
 }
 
-static __global__ void batch_norm_running(int64_t channels, float eps, const float *mean, const float *var,
-                                          float *stats)
+static __global__ void ED_THREADS(256)
+    batch_norm_running(int64_t channels, float eps, const float *mean, const float *var, float *stats)
 {
     int64_t channel = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= channels) return;

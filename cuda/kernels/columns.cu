@@ -21,7 +21,8 @@ enum { BLOCK = 256, LANES = 32, SLICE_ROWS = 8 };
 
 /* ---------------------------------------------------------------- bias and residual */
 
-template <class T> __global__ void add_bias(int64_t count, int64_t c, const float *b, const T *r, T *y)
+template <class T>
+__global__ void ED_THREADS(BLOCK) add_bias(int64_t count, int64_t c, const float *b, const T *r, T *y)
 {
     int64_t stride = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += stride) {
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(BLOCK)
     partial[blockIdx.y * c + column] = sum;
 }
 
-__global__ void add_slices(int64_t c, int slices, const float *partial, float *out)
+__global__ void ED_THREADS(BLOCK) add_slices(int64_t c, int slices, const float *partial, float *out)
 {
     int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= c) return;
@@ -107,7 +108,8 @@ encdiff_status ed_cuda_column_sums(ed_backend *self, ed_env *env, ed_type type, 
 
 /* ---------------------------------------------------------------- im2col and back */
 
-template <class T> __global__ void image_columns(ed_cuda_conv s, int64_t count, const T *x, T *columns)
+template <class T>
+__global__ void ED_THREADS(BLOCK) image_columns(ed_cuda_conv s, int64_t count, const T *x, T *columns)
 {
     int64_t stride = (int64_t)gridDim.x * blockDim.x;
     for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += stride) {
@@ -121,7 +123,8 @@ template <class T> __global__ void image_columns(ed_cuda_conv s, int64_t count, 
     }
 }
 
-template <class T> __global__ void column_images(ed_cuda_conv s, int64_t count, const T *columns, T *dx)
+template <class T>
+__global__ void ED_THREADS(BLOCK) column_images(ed_cuda_conv s, int64_t count, const T *columns, T *dx)
 {
     int64_t stride = (int64_t)gridDim.x * blockDim.x;
     for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += stride) {
@@ -170,7 +173,7 @@ encdiff_status ed_cuda_column_images(ed_backend *self, ed_env *env, ed_type type
 
 /* ---------------------------------------------------------------- sums and conversions */
 
-__global__ void add_f32(int64_t count, const float *from, float *to)
+__global__ void ED_THREADS(BLOCK) add_f32(int64_t count, const float *from, float *to)
 {
     int64_t stride = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += stride) to[i] += from[i];
@@ -181,7 +184,7 @@ encdiff_status ed_cuda_add_f32(ed_backend *self, ed_env *env, int64_t count, con
     return ED_LAUNCH_ON(self, env, add_f32, ed_blocks(count, BLOCK), BLOCK, 0, count, from, to);
 }
 
-__global__ void narrow(int64_t count, const float *from, __nv_bfloat16 *to)
+__global__ void ED_THREADS(BLOCK) narrow(int64_t count, const float *from, __nv_bfloat16 *to)
 {
     int64_t stride = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += stride) ed_store(to + i, from[i]);

@@ -9,9 +9,7 @@
 #include "graph/ops.def"
 #undef ED_OP
 
-encdiff_status ed_cuda_adamw(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count, float *p,
-                             float *const *parts, int part_count, float *m, float *v, float *ema);
-encdiff_status ed_cuda_sum_squares(ed_backend *self, ed_env *env, size_t count, float *const *parts, int part_count,
-                                   double *out);
+encdiff_status ed_cuda_adamw(ed_backend *self, ed_env *env, const ed_adamw *options, const ed_span *spans, int count);
+encdiff_status ed_cuda_sum_squares(ed_backend *self, ed_env *env, const ed_span *spans, int count, double *out);
 
 #endif

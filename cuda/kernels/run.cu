@@ -1,7 +1,7 @@
 /* A run's numbers to the device, where recorded kernels find those of the run that replays them. */
 #include "cuda/gpu.h"
 
-__global__ void set_run(ed_cuda_run *to, ed_cuda_run values) { *to = values; }
+__global__ void ED_THREADS(1) set_run(ed_cuda_run *to, ed_cuda_run values) { *to = values; }
 
 extern "C" encdiff_status ed_cuda_set_run(ed_backend *self, ed_env *env, const ed_run *run)
 {

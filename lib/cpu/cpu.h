@@ -43,11 +43,10 @@ ed_backend *ed_backend_cpu_at(ed_cpu_level level);
 
 /* What a level has besides kernels; the members of ed_backend of the same names. */
 #define ED_CPU_LEVEL(suffix)                                                                                           \
-    encdiff_status ed_cpu_adamw##suffix(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count,          \
-                                        float *p, float *const *parts, int part_count, float *m, float *v,             \
-                                        float *ema);                                                                   \
-    encdiff_status ed_cpu_sum_squares##suffix(ed_backend *self, ed_env *env, size_t count, float *const *parts,        \
-                                              int part_count, double *out);                                            \
+    encdiff_status ed_cpu_adamw##suffix(ed_backend *self, ed_env *env, const ed_adamw *options, const ed_span *spans,  \
+                                        int count);                                                                    \
+    encdiff_status ed_cpu_sum_squares##suffix(ed_backend *self, ed_env *env, const ed_span *spans, int count,          \
+                                              double *out);                                                            \
     void ed_cpu_widen##suffix(const uint16_t *from, float *to, size_t count);                                          \
     void ed_cpu_narrow##suffix(const float *from, uint16_t *to, size_t count);
 ED_CPU_LEVEL()

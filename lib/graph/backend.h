@@ -7,7 +7,7 @@
 
 #include "graph/graph.h"
 
-#define ED_BACKEND_VERSION 2
+#define ED_BACKEND_VERSION 3
 
 /* One call of a kernel. Pointers are NULL for absent operands. Accumulated inputs are written to. */
 typedef struct ed_call {
@@ -65,13 +65,21 @@ typedef struct ed_kernel {
     const ed_packing *(*packing)(const ed_graph *graph, const ed_node *node);
 } ed_kernel;
 
-/* AdamW with decoupled decay (Loshchilov and Hutter 2019) and the moving average, in one pass over `count` floats. */
+/* AdamW with decoupled decay (Loshchilov and Hutter 2019) and the moving average, in one pass over memory. */
 typedef struct ed_adamw {
     float lr, beta1, beta2, eps, weight_decay;
     float correction1, correction2; /* 1 - beta^step */
     float grad_scale;               /* multiplied into every gradient: clipping, accumulation */
     float ema_decay;                /* ema -= (1 - decay) * (ema - p); used when ema is not NULL */
 } ed_adamw;
+
+/* Floats first .. first+count-1 of all buffers of a parameter set. */
+typedef struct ed_span {
+    float *p, *m, *v, *ema; /* values, moments, and their moving average or NULL */
+    float *const *grads;    /* buffers whose sum, in their order, is the gradient */
+    int grad_count;         /* the same for all spans of a call */
+    size_t first, count;
+} ed_span;
 
 struct ed_backend {
     uint32_t version; /* ED_BACKEND_VERSION */
@@ -90,12 +98,10 @@ struct ed_backend {
     /* bf16 to f32, and rounded back to nearest even. Where host_memory is. */
     void (*widen)(const uint16_t *from, float *to, size_t count);
     void (*narrow)(const float *from, uint16_t *to, size_t count);
-    /* p, m, v, ema of count floats; g is the sum over `parts` gradient buffers, added in their order. */
-    encdiff_status (*adamw)(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count, float *p,
-                            float *const *parts, int part_count, float *m, float *v, float *ema);
-    /* Sum of squares of the summed gradient parts. */
-    encdiff_status (*sum_squares)(ed_backend *self, ed_env *env, size_t count, float *const *parts, int part_count,
-                                  double *out);
+    /* One step for the parameters of all spans, whose gradients are zero afterwards. */
+    encdiff_status (*adamw)(ed_backend *self, ed_env *env, const ed_adamw *options, const ed_span *spans, int count);
+    /* Sum of squares of the gradients of all spans. */
+    encdiff_status (*sum_squares)(ed_backend *self, ed_env *env, const ed_span *spans, int count, double *out);
     /* Optional, both or neither: called around the kernels of a run, which only enqueue work then. */
     encdiff_status (*begin)(ed_backend *self, ed_env *env, const ed_run *run);
     encdiff_status (*end)(ed_backend *self, ed_env *env);

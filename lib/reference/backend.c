@@ -44,41 +44,46 @@ static encdiff_status synchronise(ed_backend *self, ed_env *env)
     return ENCDIFF_OK;
 }
 
-static double summed(float *const *parts, int part_count, size_t i)
+static double summed(const ed_span *s, size_t i)
 {
     double sum = 0;
-    for (int part = 0; part < part_count; part++) sum += parts[part][i];
+    for (int k = 0; k < s->grad_count; k++) sum += s->grads[k][i];
     return sum;
 }
 
 /* Loshchilov and Hutter 2019, algorithm 2; then the moving average of the new parameters. */
-static encdiff_status adamw(ed_backend *self, ed_env *env, const ed_adamw *options, size_t count, float *p,
-                            float *const *parts, int part_count, float *m, float *v, float *ema)
+static void step(const ed_adamw *o, const ed_span *s)
+{
+    for (size_t i = s->first; i < s->first + s->count; i++) {
+        double g = summed(s, i) * o->grad_scale;
+        float *p = &s->p[i], *m = &s->m[i], *v = &s->v[i];
+        *m = (float)(o->beta1 * (double)*m + (1 - (double)o->beta1) * g);
+        *v = (float)(o->beta2 * (double)*v + (1 - (double)o->beta2) * g * g);
+        double step = (*m / (double)o->correction1) / (sqrt(*v / (double)o->correction2) + o->eps);
+        *p = (float)(*p - (double)o->lr * (o->weight_decay * (double)*p + step));
+        if (s->ema) s->ema[i] = (float)(s->ema[i] - (1 - (double)o->ema_decay) * ((double)s->ema[i] - *p));
+        for (int k = 0; k < s->grad_count; k++) s->grads[k][i] = 0;
+    }
+}
+
+static encdiff_status adamw(ed_backend *self, ed_env *env, const ed_adamw *options, const ed_span *spans, int count)
 {
     (void)self;
     (void)env;
-    const ed_adamw *o = options;
-    for (size_t i = 0; i < count; i++) {
-        double g = summed(parts, part_count, i) * o->grad_scale;
-        m[i] = (float)(o->beta1 * (double)m[i] + (1 - (double)o->beta1) * g);
-        v[i] = (float)(o->beta2 * (double)v[i] + (1 - (double)o->beta2) * g * g);
-        double step = (m[i] / (double)o->correction1) / (sqrt(v[i] / (double)o->correction2) + o->eps);
-        p[i] = (float)(p[i] - (double)o->lr * (o->weight_decay * (double)p[i] + step));
-        if (ema) ema[i] = (float)(ema[i] - (1 - (double)o->ema_decay) * ((double)ema[i] - p[i]));
-    }
+    for (int i = 0; i < count; i++) step(options, &spans[i]);
     return ENCDIFF_OK;
 }
 
-static encdiff_status sum_squares(ed_backend *self, ed_env *env, size_t count, float *const *parts, int part_count,
-                                  double *out)
+static encdiff_status sum_squares(ed_backend *self, ed_env *env, const ed_span *spans, int count, double *out)
 {
     (void)self;
     (void)env;
     *out = 0;
-    for (size_t i = 0; i < count; i++) {
-        double g = summed(parts, part_count, i);
-        *out += g * g;
-    }
+    for (int n = 0; n < count; n++)
+        for (size_t i = spans[n].first; i < spans[n].first + spans[n].count; i++) {
+            double g = summed(&spans[n], i);
+            *out += g * g;
+        }
     return ENCDIFF_OK;
 }
 

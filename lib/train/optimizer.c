@@ -6,7 +6,7 @@
 
 #include "train/optimizer.h"
 
-#define BLOCK 8192 /* floats: p, m, v, average and gradients of a block stay in the second-level cache */
+#define BLOCK ((int64_t)8192) /* floats: p, m, v, average and gradients of a block stay in the second-level cache */
 
 static encdiff_status add_segments(ed_optimizer *o, int set)
 {
@@ -55,6 +55,8 @@ encdiff_status ed_optimizer_create(ed_team *team, int count, ed_params *const *p
     o->partial = ed_alloc(team->env, (size_t)team->ranks, sizeof *o->partial);
     encdiff_status status = o->partial ? ENCDIFF_OK : ENCDIFF_ERROR_OUT_OF_MEMORY;
     for (int i = 0; i < count && status == ENCDIFF_OK; i++) status = add_set(o, params[i], ema ? ema[i] : NULL);
+    if (status == ENCDIFF_OK && !(o->spans = ed_alloc(team->env, o->segment_count, sizeof *o->spans)))
+        status = ENCDIFF_ERROR_OUT_OF_MEMORY;
     if (status != ENCDIFF_OK)
         ed_optimizer_free(o);
     else
@@ -75,6 +77,7 @@ void ed_optimizer_free(ed_optimizer *o)
         if (set->v) b->release(b, env, set->v);
         ed_free(env, set->grads);
     }
+    ed_free(env, o->spans);
     ed_free(env, o->segments);
     ed_free(env, o->partial);
     ed_free(env, o);
@@ -97,66 +100,70 @@ typedef struct job {
     ed_adamw adamw;
 } job;
 
-typedef encdiff_status block_function(ed_env *env, job *j, int rank, const ed_optimizer_set *set, size_t at,
-                                      size_t count, float *const *parts);
+typedef encdiff_status span_function(ed_env *env, job *j, int rank, const ed_span *spans, int count);
+
+static ed_span span_of(const ed_optimizer *o, const ed_segment *segment, int64_t from, int64_t count)
+{
+    const ed_optimizer_set *set = &o->sets[segment->set];
+    return (ed_span){
+        set->values,  set->m, set->v, set->average, set->grads, o->team->ranks, segment->offset + (size_t)from,
+        (size_t)count};
+}
 
 /* Call the function for every block of this rank's part of the line. */
-static encdiff_status for_blocks(ed_env *env, job *j, int rank, block_function *function)
+static encdiff_status for_blocks(ed_env *env, job *j, int rank, span_function *function)
 {
     ed_optimizer *o = j->optimizer;
-    float *parts[ED_TEAM_MAX_RANKS];
     int64_t first, last, at = 0;
     ed_shard((int64_t)o->total, o->team->ranks, rank, &first, &last);
     for (size_t s = 0; s < o->segment_count; s++) {
         const ed_segment *segment = &o->segments[s];
         int64_t from = ED_MAX(first - at, 0), to = ED_MIN(last - at, (int64_t)segment->count);
         at += (int64_t)segment->count;
-        const ed_optimizer_set *set = &o->sets[segment->set];
-        /* a device takes a segment at once */
-        int64_t block = o->team->backend->host_memory ? BLOCK : ED_MAX(to - from, 1);
-        for (int64_t i = from; i < to; i += block) {
-            size_t offset = segment->offset + (size_t)i;
-            for (int r = 0; r < o->team->ranks; r++) parts[r] = set->grads[r] + offset;
-            ED_TRY(function(env, j, rank, set, offset, (size_t)ED_MIN(block, to - i), parts));
+        for (int64_t i = from; i < to; i += BLOCK) {
+            ed_span span = span_of(o, segment, i, ED_MIN(BLOCK, to - i));
+            ED_TRY(function(env, j, rank, &span, 1));
         }
     }
     return ENCDIFF_OK;
 }
 
-static encdiff_status add_squares(ed_env *env, job *j, int rank, const ed_optimizer_set *set, size_t at, size_t count,
-                                  float *const *parts)
+/* A device, which has one rank, takes the whole line at once. */
+static encdiff_status for_rank(ed_env *env, job *j, int rank, span_function *function)
 {
-    (void)set;
-    (void)at;
     ed_optimizer *o = j->optimizer;
+    if (o->team->backend->host_memory) return for_blocks(env, j, rank, function);
+    for (size_t s = 0; s < o->segment_count; s++)
+        o->spans[s] = span_of(o, &o->segments[s], 0, (int64_t)o->segments[s].count);
+    return function(env, j, rank, o->spans, (int)o->segment_count);
+}
+
+static encdiff_status add_squares(ed_env *env, job *j, int rank, const ed_span *spans, int count)
+{
+    ed_backend *b = j->optimizer->team->backend;
     double sum = 0;
-    ED_TRY(o->team->backend->sum_squares(o->team->backend, env, count, parts, o->team->ranks, &sum));
-    o->partial[rank] += sum;
+    ED_TRY(b->sum_squares(b, env, spans, count, &sum));
+    j->optimizer->partial[rank] += sum;
     return ENCDIFF_OK;
 }
 
-static encdiff_status update_block(ed_env *env, job *j, int rank, const ed_optimizer_set *set, size_t at, size_t count,
-                                   float *const *parts)
+static encdiff_status update(ed_env *env, job *j, int rank, const ed_span *spans, int count)
 {
     (void)rank;
-    ed_team *team = j->optimizer->team;
-    ed_backend *b = team->backend;
-    ED_TRY(b->adamw(b, env, &j->adamw, count, set->values + at, parts, team->ranks, set->m + at, set->v + at,
-                    set->average ? set->average + at : NULL));
-    for (int r = 0; r < team->ranks; r++) ED_TRY(b->zero(b, env, parts[r], count * sizeof(float)));
-    return ENCDIFF_OK;
+    ed_backend *b = j->optimizer->team->backend;
+    return b->adamw(b, env, &j->adamw, spans, count);
 }
 
 static encdiff_status squares_rank(ed_env *env, void *argument, int rank)
 {
     job *j = argument;
     j->optimizer->partial[rank] = 0;
-    return for_blocks(env, j, rank, add_squares);
+    return for_rank(env, j, rank, add_squares);
 }
 
 static encdiff_status update_rank(ed_env *env, void *argument, int rank)
 {
-    return for_blocks(env, argument, rank, update_block);
+    return for_rank(env, argument, rank, update);
 }
 
 /* Running statistics are part of an averaged network too, as they are now. */

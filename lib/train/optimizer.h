@@ -27,6 +27,7 @@ typedef struct ed_optimizer {
     ed_optimizer_set sets[ED_OPTIMIZER_SETS];
     ed_segment *segments;
     size_t segment_count, segment_capacity;
+    ed_span *spans;   /* one per segment: a device's */
     size_t total;     /* floats of all segments */
     int64_t updates;  /* done */
     double grad_norm; /* of the last update, when it was clipped */

@@ -350,9 +350,16 @@ static void optimise(ed_backend *backend, const ed_adamw *options, size_t count,
         ed_fill_uniform(5, ED_RANDOM_DATA, i, 0, count, arrays[i]);
         for (size_t k = 0; i != 2 && k < count; k++) arrays[i][k] = 2 * arrays[i][k] - 1; /* v stays positive */
     }
-    CHECK_EQUAL(backend->adamw(backend, &env, options, count, arrays[0], arrays + 4, part_count, arrays[1], arrays[2],
-                               averaged ? arrays[3] : NULL),
-                ENCDIFF_OK);
+    /* in two spans, of which the second begins where no vector does */
+    float *average = averaged ? arrays[3] : NULL;
+    ed_span spans[2] = {
+        {arrays[0], arrays[1], arrays[2], average, arrays + 4, part_count, 0, count / 3},
+        {arrays[0], arrays[1], arrays[2], average, arrays + 4, part_count, count / 3, count - count / 3}};
+    CHECK_EQUAL(backend->adamw(backend, &env, options, spans, 2), ENCDIFF_OK);
+    size_t left = 0;
+    for (int i = 0; i < part_count; i++)
+        for (size_t k = 0; k < count; k++) left += arrays[4 + i][k] != 0;
+    CHECK_EQUAL(left, 0); /* of the gradients */
 }
 
 /* p, m, v and the average after a step; sums over one to three gradient parts. */
@@ -377,8 +384,10 @@ static void check_sum_squares(ed_backend *backend, size_t count, int parts)
         x[k] = ed_alloc(&env, count, sizeof(float));
         ed_fill_normal(6, ED_RANDOM_DATA, k, 0, count, x[k]);
     }
-    CHECK_EQUAL(backend->sum_squares(backend, &env, count, x, parts, &fast), ENCDIFF_OK);
-    CHECK_EQUAL(reference->sum_squares(reference, &env, count, x, parts, &plain), ENCDIFF_OK);
+    ed_span spans[2] = {{.grads = x, .grad_count = parts, .count = count / 3},
+                        {.grads = x, .grad_count = parts, .first = count / 3, .count = count - count / 3}};
+    CHECK_EQUAL(backend->sum_squares(backend, &env, spans, 2, &fast), ENCDIFF_OK);
+    CHECK_EQUAL(reference->sum_squares(reference, &env, spans, 2, &plain), ENCDIFF_OK);
     CHECK_NEAR(fast, plain, 1e-6 * plain, "each summed gradient is rounded to f32");
     for (int k = 0; k < 3; k++) ed_free(&env, x[k]);
 }
