@@ -362,6 +362,7 @@ static encdiff_status run_recorded(ed_env *env, ed_exec *exec, const ed_run *run
             exec->unrecorded = true;
             return run_nodes(env, exec, run, first, last);
         }
+        ed_log(env, ED_LOG_INFO, "a run of %d operators is recorded", last - first);
     }
     return exec->backend->replay(exec->backend, env, r->made);
 }
