@@ -97,7 +97,7 @@ ed_value ed_graph_node(ed_graph *graph, ed_op op, const ed_value *in, const ed_a
     ed_node node = {.op = op};
     bool needs_grad = false;
     for (int i = 0; i < ED_MAX_INPUTS; i++) {
-        node.in[i] = i < info->inputs ? in[i] : ED_NONE;
+        node.in[i] = i < info->inputs ? ed_graph_again(graph, in[i]) : ED_NONE;
         if (differentiable(op)) needs_grad |= ed_graph_needs_grad(graph, node.in[i]);
     }
     for (int i = 0; i < ED_MAX_OUTPUTS; i++) node.out[i] = ED_NONE;

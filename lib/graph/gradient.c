@@ -54,7 +54,9 @@ encdiff_status ed_graph_backward(ed_graph *graph, int count, const ed_value *val
     size_t nodes = graph->node_count;
     graph->status = reset(graph);
     for (int i = 0; i < count; i++) ed_graph_add_grad(graph, values[i], seeds[i]);
+    if (graph->status == ENCDIFF_OK && graph->recompute) graph->status = ed_graph_start_recomputing(graph);
     if (graph->status == ENCDIFF_OK) graph->status = walk(graph, nodes, 0);
+    ed_graph_stop_recomputing(graph);
     return graph->status;
 }
 

@@ -148,6 +148,9 @@ typedef struct ed_graph {
     size_t grad_capacity;
     bool trainable[ED_MAX_SETS];
     ed_type compute; /* of activations: what ed_to_compute converts to. Default: f32 */
+    bool recompute;  /* ed_graph_backward makes activations again instead of keeping them; set before it */
+    ed_value *again; /* meanwhile, of each value of the forward pass: what was made again, or ED_NONE */
+    size_t again_count;
 } ed_graph;
 
 /* ---- building. Functions that make a value return ED_NONE after a failure, which graph->status keeps. */
@@ -193,6 +196,11 @@ ed_value ed_graph_gradient_at(ed_graph *graph, int count, const ed_value *values
 ed_value ed_graph_grad(const ed_graph *graph, ed_value value);
 /* For gradient rules: add a contribution to the gradient of `value`. */
 void ed_graph_add_grad(ed_graph *graph, ed_value value, ed_value contribution);
+/* recompute.c, for ed_graph_backward and ed_graph_node: between start and stop, nodes read what ed_graph_again returns,
+ * the value itself where it is kept. */
+encdiff_status ed_graph_start_recomputing(ed_graph *graph);
+void ed_graph_stop_recomputing(ed_graph *graph);
+ed_value ed_graph_again(ed_graph *graph, ed_value value);
 static inline bool ed_graph_needs_grad(const ed_graph *graph, ed_value value)
 {
     return value != ED_NONE && graph->values[value].needs_grad;

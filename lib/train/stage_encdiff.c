@@ -56,6 +56,7 @@ static void build_unet(ed_networks *n, shard *s)
     ed_shape latent = ED_SHAPE4(s->micro, size, size, ed_config_latent_channels(c));
     ed_nn nn = ed_networks_nn(n, g, ED_SET_UNET, true);
     ed_graph_train(g, ED_SET_UNET, true);
+    g->recompute = c->train_encdiff.recompute;
     s->x0 = ed_graph_input(g, "x0", latent, ED_F32, false);
     s->noise = ed_graph_input(g, "noise", latent, ED_F32, false);
     s->coefficients = ed_graph_input(g, "coefficients", ED_SHAPE2(s->micro, 2), ED_F32, false);

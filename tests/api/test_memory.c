@@ -359,6 +359,82 @@ static void training_steps_take_no_memory(void)
     close_context(s.context, &s.memory);
 }
 
+/* ---------------------------------------------------------------- memory that is traded for time */
+
+/* What a model makes of the scene's numbers. */
+typedef struct outcome {
+    double losses[3];
+    float tokens[N * TOKENS * TOKEN_DIM], noise[N * LATENT];
+} outcome;
+
+/* Three steps of training, with recomputation or without. */
+static void train_with(const char *recompute, encdiff_precision precision, outcome *out)
+{
+    static const int32_t timesteps[N] = {3, 700};
+    static scene s;
+    char *json = NULL;
+    encdiff_train_report report = {.struct_size = sizeof report};
+    s.context = open_context_in(&s.memory, 2, precision);
+    fill_floats(s.pixels, N * PIXELS, 1);
+    fill_floats(s.noise, N * LATENT, 2);
+    fill_floats(s.tokens, N * TOKENS * TOKEN_DIM, 3);
+    s.images = view_f32(s.pixels, N);
+    OK(s.context, encdiff_config_resolve(s.context, TINY, &recompute, 1, &json));
+    s.model = make_model(s.context, json, 0);
+    encdiff_context_release(s.context, json);
+    s.data = open_shapes(s.context, "procedural:shapes3d[0:64]");
+    OK(s.context, encdiff_trainer_create(s.model, s.data, NULL, &s.trainer));
+    for (int k = 0; k < 3; k++) {
+        OK(s.context, encdiff_trainer_step(s.trainer, &report));
+        out->losses[k] = report.loss;
+    }
+    OK(s.context, encdiff_model_encode(s.model, &s.images, NULL, out->tokens));
+    OK(s.context, encdiff_model_predict_noise(s.model, N, s.noise, timesteps, s.tokens, out->noise));
+    encdiff_trainer_free(s.trainer);
+    encdiff_dataset_free(s.data);
+    encdiff_model_free(s.model);
+    close_context(s.context, &s.memory);
+}
+
+static void recomputation_has_the_same_bits(void)
+{
+    static const encdiff_precision precisions[] = {ENCDIFF_PRECISION_F32, ENCDIFF_PRECISION_BF16};
+    static outcome kept, again;
+    for (int i = 0; i < 2; i++) {
+        train_with("train_encdiff.recompute=false", precisions[i], &kept);
+        train_with("train_encdiff.recompute=true", precisions[i], &again);
+        CHECK(memcmp(&kept, &again, sizeof kept) == 0);
+        CHECK_NEAR(kept.losses[2], again.losses[2], 0, "the same operators of the same operands");
+    }
+}
+
+/* Bytes of the U-Net's arena in a training step of eight images. */
+static double unet_arena(encdiff_context *context, const char *recompute)
+{
+    encdiff_model *model = NULL;
+    char *config = NULL, *plan = NULL;
+    double bytes = 0;
+    OK(context, encdiff_config_resolve(context, "shapes3d-official", &recompute, 1, &config));
+    OK(context, encdiff_model_create(context, config, 0, &model));
+    OK(context, encdiff_model_get_plan(model, ENCDIFF_RUN_TRAIN_ENCDIFF, 8, &plan));
+    for (const char *at = plan; at && (at = strstr(at, "\"arena\":")); at++) bytes = atof(at + 8); /* the second */
+    encdiff_context_release(context, plan);
+    encdiff_context_release(context, config);
+    encdiff_model_free(model);
+    return bytes;
+}
+
+static void recomputation_halves_the_activations(void)
+{
+    counted_memory memory;
+    encdiff_context *context = open_context(&memory, 1);
+    double kept = unet_arena(context, "train_encdiff.recompute=false");
+    double again = unet_arena(context, "train_encdiff.recompute=true");
+    CHECK(kept > 0 && again > 0);
+    CHECK_THAT(again <= kept / 2, "%.0f bytes instead of %.0f", again, kept);
+    close_context(context, &memory);
+}
+
 /* Everything given back: the same use ten times holds as much as twice. The trainer's threads read ahead, and each may
  * be holding a block of its own at the moment. */
 static void use_does_not_grow_with_time(void)
@@ -383,18 +459,32 @@ static void use_does_not_grow_with_time(void)
 int main(int argc, char **argv)
 {
     static const test_case cases[] = {
-        TEST(create_model_without_memory),   TEST(load_model_without_memory),
-        TEST(save_model_without_memory),     TEST(resolve_without_memory),
-        TEST(share_model_without_memory),    TEST(encode_without_memory),
-        TEST(decode_without_memory),         TEST(predict_without_memory),
-        TEST(plan_without_memory),           TEST(open_data_without_memory),
-        TEST(create_trainer_without_memory), TEST(train_without_memory),
-        TEST(evaluate_without_memory),       TEST(create_sampler_without_memory),
-        TEST(swap_without_memory),           TEST(traverse_without_memory),
-        TEST(attend_without_memory),         TEST(invert_without_memory),
-        TEST(score_without_memory),          TEST(write_picture_without_memory),
-        TEST(array_file_without_memory),     TEST(runs_after_the_first_take_no_memory),
-        TEST(training_steps_take_no_memory), TEST(use_does_not_grow_with_time),
+        TEST(create_model_without_memory),
+        TEST(load_model_without_memory),
+        TEST(save_model_without_memory),
+        TEST(resolve_without_memory),
+        TEST(share_model_without_memory),
+        TEST(encode_without_memory),
+        TEST(decode_without_memory),
+        TEST(predict_without_memory),
+        TEST(plan_without_memory),
+        TEST(open_data_without_memory),
+        TEST(create_trainer_without_memory),
+        TEST(train_without_memory),
+        TEST(evaluate_without_memory),
+        TEST(create_sampler_without_memory),
+        TEST(swap_without_memory),
+        TEST(traverse_without_memory),
+        TEST(attend_without_memory),
+        TEST(invert_without_memory),
+        TEST(score_without_memory),
+        TEST(write_picture_without_memory),
+        TEST(array_file_without_memory),
+        TEST(runs_after_the_first_take_no_memory),
+        TEST(training_steps_take_no_memory),
+        TEST(use_does_not_grow_with_time),
+        TEST(recomputation_has_the_same_bits),
+        TEST(recomputation_halves_the_activations),
     };
     return test_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
