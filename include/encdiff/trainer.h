@@ -147,9 +147,9 @@ ENCDIFF_API void encdiff_evaluation_options_init(encdiff_evaluation_options *opt
  * largest of any other. Training is not changed by it, and one that is resumed goes on with the best so far.
  *
  * Returns ENCDIFF_OK; ENCDIFF_ERROR_STATE for a trainer without a folder, or without any dataset;
- * ENCDIFF_ERROR_UNSUPPORTED in the autoencoder stage; ENCDIFF_ERROR_NOT_FOUND for an unknown metric or score;
- * ENCDIFF_ERROR_ARGUMENT for a negative interval, or none. encdiff_trainer_run() may then return what
- * encdiff_metrics_from_model() does.
+ * ENCDIFF_ERROR_UNSUPPORTED in the autoencoder stage; ENCDIFF_ERROR_NOT_FOUND for an unknown metric or score, or a
+ * score whose metric is not computed; ENCDIFF_ERROR_ARGUMENT for a negative interval, or none. encdiff_trainer_run()
+ * may then return what encdiff_metrics_from_model() does.
  */
 ENCDIFF_API encdiff_status encdiff_trainer_set_evaluation(encdiff_trainer *trainer,
                                                           const encdiff_evaluation_options *options);

@@ -49,9 +49,13 @@ static encdiff_status for_each_best(ed_evaluation *e, score_visit visit, void *u
 /* Told before the training, not after the first score. */
 static encdiff_status check_best(ed_evaluation *e, const char *score, void *user)
 {
-    (void)user;
-    if (metric_of(score)) return ENCDIFF_OK;
-    return ed_fail(e->trainer->env, ENCDIFF_ERROR_NOT_FOUND, "best: no metric gives a score \"%s\"", score);
+    const bool *chosen = user;
+    const ed_metric_entry *m = metric_of(score);
+    if (!m) return ed_fail(e->trainer->env, ENCDIFF_ERROR_NOT_FOUND, "best: no metric gives a score \"%s\"", score);
+    if (chosen[m - ed_metric_table]) return ENCDIFF_OK;
+    return ed_fail(e->trainer->env, ENCDIFF_ERROR_NOT_FOUND,
+                   "best: \"%s\" is a score of %s, which is not among the metrics %s; name it there", score, m->name,
+                   e->names ? e->names : "that labels allow");
 }
 
 /* ---------------------------------------------------------------- life */
@@ -84,7 +88,7 @@ static encdiff_status fill(ed_evaluation *e, const encdiff_evaluation_options *o
     e->metrics.metrics = names.options.metrics = e->names;
     e->metrics.settings = e->settings;
     ED_TRY(ed_scoring_select(&names, chosen));
-    ED_TRY(for_each_best(e, check_best, NULL));
+    ED_TRY(for_each_best(e, check_best, chosen));
     e->dataset.context = context;
     e->dataset.dataset = ed_dataset_retain(o->dataset ? o->dataset->dataset : e->trainer->dataset);
     return ENCDIFF_OK;

@@ -288,8 +288,10 @@ static void evaluations_that_cannot_be_are_refused(void)
     FAILS(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options), ENCDIFF_ERROR_NOT_FOUND, "novelty");
     b.metrics.metrics = "mig";
     b.options.best = "factor_vae.eval"; /* a score, but not of these metrics */
+    FAILS(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options), ENCDIFF_ERROR_NOT_FOUND, "metrics mig");
+    b.options.best = "mig.most"; /* what only the scores themselves can tell */
     OK(b.context, encdiff_trainer_set_evaluation(b.trainer, &b.options));
-    FAILS(b.context, encdiff_trainer_run(b.trainer, 2, NULL, NULL), ENCDIFF_ERROR_NOT_FOUND, "factor_vae.eval");
+    FAILS(b.context, encdiff_trainer_run(b.trainer, 2, NULL, NULL), ENCDIFF_ERROR_NOT_FOUND, "mig.most");
     CHECK(strstr(encdiff_context_error(b.context), "after step 2"));
     CHECK_EQUAL(encdiff_trainer_set_evaluation(NULL, &b.options), ENCDIFF_ERROR_ARGUMENT);
     encdiff_trainer_free(b.trainer);
