@@ -55,7 +55,7 @@ def block_sizes(folder):
 
 
 def ask(program, questions):
-    """cuda/occupancy.cpp about tuples of architecture, registers, static and dynamic shared memory, threads."""
+    """bench/occupancy.cpp about tuples of architecture, registers, static and dynamic shared memory, threads."""
     text = "".join(" ".join(map(str, question)) + "\n" for question in questions)
     run = subprocess.run([program], input=text, capture_output=True, text=True)
     if run.returncode:
@@ -93,7 +93,7 @@ def compile_family(nvcc, occupancy, family, arch):
 
 def build_occupancy(nvcc, folder):
     program = folder + "/occupancy"
-    run = subprocess.run([nvcc, "-std=c++17", "-O1", str(ROOT / "cuda/occupancy.cpp"), "-o", program],
+    run = subprocess.run([nvcc, "-std=c++17", "-O1", str(ROOT / "bench/occupancy.cpp"), "-o", program],
                          capture_output=True, text=True)
     if run.returncode:
         sys.exit(run.stderr)
