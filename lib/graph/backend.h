@@ -119,6 +119,12 @@ struct ed_backend {
     void (*memory)(ed_backend *self, bool reset, size_t *in_use, size_t *peak);
 };
 
+/* For what is written before it is read. */
+static inline void *ed_backend_allocate_raw(ed_backend *backend, ed_env *env, size_t bytes)
+{
+    return (backend->allocate_raw ? backend->allocate_raw : backend->allocate)(backend, env, bytes);
+}
+
 /* Constant tables; the returned backend holds no state and is never freed. */
 ed_backend *ed_backend_cpu(void);
 ed_backend *ed_backend_reference(void);

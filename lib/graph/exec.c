@@ -24,7 +24,7 @@ struct ed_exec {
     ed_plan plan;
     int parts;
     char *arena;
-    ed_workspace *workspace; /* whose memory the arena is, or NULL for one of its own */
+    ed_workspace *workspace, own; /* whose memory the arena is: one that is shared, or its own */
     ed_workspace_user user;
     ed_call *calls; /* one per node, operands filled in */
     double *times;  /* one per node while profiling */
@@ -138,31 +138,16 @@ static void forget_recordings(ed_exec *exec)
     }
 }
 
-/* Whatever is read was written first, by an operator or by the user. */
-static encdiff_status take_arena(ed_env *env, ed_exec *exec)
+/* Follow the workspace, which moves when executions come and go. */
+static void follow_workspace(ed_exec *exec)
 {
-    ed_backend *b = exec->backend;
-    exec->user.bytes = ED_MAX(exec->plan.arena, 1);
-    if (exec->workspace) return ed_workspace_join(env, exec->workspace, &exec->user);
-    exec->arena = (b->allocate_raw ? b->allocate_raw : b->allocate)(b, env, exec->user.bytes);
-    return exec->arena ? ENCDIFF_OK : env->status;
-}
-
-static void place_operands(ed_exec *exec)
-{
+    if (exec->arena == exec->workspace->memory) return;
+    exec->arena = exec->workspace->memory;
+    forget_recordings(exec);
     for (size_t n = 0; n < exec->graph->node_count; n++) {
         resolve(exec, n);
         if (exec->plan.scratch[n] != SIZE_MAX) exec->calls[n].scratch = exec->arena + exec->plan.scratch[n];
     }
-}
-
-/* Follow the workspace, which moves when executions come and go. */
-static void follow_workspace(ed_exec *exec)
-{
-    if (!exec->workspace || exec->arena == exec->workspace->memory) return;
-    exec->arena = exec->workspace->memory;
-    forget_recordings(exec);
-    place_operands(exec);
 }
 
 static encdiff_status create(ed_env *env, ed_backend *backend, ed_workspace *workspace, ed_graph *graph, int parts,
@@ -175,7 +160,8 @@ static encdiff_status create(ed_env *env, ed_backend *backend, ed_workspace *wor
     if (!exec) return status;
     exec->env = env;
     exec->backend = backend;
-    exec->workspace = workspace;
+    exec->own.backend = backend;
+    exec->workspace = workspace ? workspace : &exec->own;
     exec->graph = graph;
     exec->parts = parts;
     exec->calls = ed_alloc(env, graph->node_count, sizeof *exec->calls);
@@ -183,11 +169,9 @@ static encdiff_status create(ed_env *env, ed_backend *backend, ed_workspace *wor
     if (!exec->calls || !exec->times) goto fail;
     ED_TRY_OR_FAIL(prepare(env, exec));
     ED_TRY_OR_FAIL(ed_plan_create(env, graph, &exec->plan));
-    ED_TRY_OR_FAIL(take_arena(env, exec));
-    if (workspace)
-        follow_workspace(exec);
-    else
-        place_operands(exec);
+    exec->user.bytes = ED_MAX(exec->plan.arena, 1);
+    ED_TRY_OR_FAIL(ed_workspace_join(env, exec->workspace, &exec->user));
+    follow_workspace(exec);
     *out = exec;
     return ENCDIFF_OK;
 fail:
@@ -229,10 +213,7 @@ void ed_exec_free(ed_exec *exec)
     ed_env *env = exec->env;
     forget_recordings(exec);
     release_states(exec);
-    if (exec->workspace)
-        ed_workspace_leave(env, exec->workspace, &exec->user);
-    else if (exec->arena)
-        exec->backend->release(exec->backend, env, exec->arena);
+    ed_workspace_leave(env, exec->workspace, &exec->user);
     ed_plan_free(env, &exec->plan);
     ed_free(env, exec->times);
     ed_free(env, exec->calls);

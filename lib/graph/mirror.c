@@ -23,7 +23,7 @@ static encdiff_status create(ed_team *team, const float *host, size_t count, ed_
     if (!m) return ENCDIFF_ERROR_OUT_OF_MEMORY;
     ed_backend *b = team->backend;
     *m = (ed_mirror){.host = host, .count = count};
-    m->device = (b->allocate_raw ? b->allocate_raw : b->allocate)(b, team->env, ED_MAX(count, 1) * sizeof(float));
+    m->device = ed_backend_allocate_raw(b, team->env, ED_MAX(count, 1) * sizeof(float));
     if (!m->device) {
         ed_free(team->env, m);
         return team->env->status;

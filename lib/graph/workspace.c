@@ -4,10 +4,9 @@
 /* After a failure the memory is what it was. */
 static encdiff_status resize(ed_env *env, ed_workspace *w, size_t bytes)
 {
-    ed_backend *b = w->backend;
     void *memory = NULL;
-    if (bytes && !(memory = (b->allocate_raw ? b->allocate_raw : b->allocate)(b, env, bytes))) return env->status;
-    if (w->memory) b->release(b, env, w->memory);
+    if (bytes && !(memory = ed_backend_allocate_raw(w->backend, env, bytes))) return env->status;
+    if (w->memory) w->backend->release(w->backend, env, w->memory);
     w->memory = memory;
     w->bytes = bytes;
     return ENCDIFF_OK;

@@ -91,7 +91,7 @@ typedef struct ed_config {
         bool cache_latents;
         double grad_clip; /* 0: none */
         int micro_batch;  /* images per pass through the U-Net; 0: chosen by the library */
-        bool recompute;   /* activations of the U-Net again in its backward pass: half the memory, slower */
+        bool recompute;   /* activations of the U-Net again in its backward pass: a third of their memory, slower */
         int ddim_steps;   /* of the pictures made while training */
         double ddim_eta;
     } train_encdiff;
