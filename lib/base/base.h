@@ -119,6 +119,14 @@ int ed_pool_size(const ed_pool *pool);
 void ed_pool_run(ed_pool *pool, int ranks, ed_pool_function function, void *argument);
 
 /*
+ * The arithmetic of the calling thread while graphs run: rounded to nearest, without traps, and with denormal numbers
+ * flushed to zero (on x86; elsewhere as the host has it), whatever the host has set. ed_float_leave gives that back,
+ * with the host's exception flags as they were.
+ */
+unsigned ed_float_enter(void);
+void ed_float_leave(unsigned host);
+
+/*
  * A communicator sums over the ranks that run one step together (threads now; MPI ranks and devices fit the same
  * table). Sums are taken in the order of the ranks, so that the result is the same on every rank and every run.
  */

@@ -2,6 +2,10 @@
  * Operators that several threads compute together, each a part of the outputs: what all parts make is what one thread
  * makes, for every case of cases.c whose kernel has parts, at every level of instructions that the machine has.
  */
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "cpu/cpu.h"
 #include "model/infer.h"
 #include "op_run.h"
@@ -197,6 +201,46 @@ static void few_images_on_many_threads_are_as_in_a_batch(void)
     unet_free(&u);
 }
 
+/* ---------------------------------------------------------------- arithmetic */
+
+static encdiff_status multiply_small(ed_env *rank_env, void *argument, int rank)
+{
+    (void)rank_env;
+    volatile float small = 1e-20f;
+    ((float *)argument)[rank] = small * small;
+    return ENCDIFF_OK;
+}
+
+/* A pointer that the compiler does not know, for it would move a product out of the mode that it is for. */
+static encdiff_status (*volatile multiply)(ed_env *, void *, int) = multiply_small;
+
+/* valgrind does not. */
+static bool processor_flushes(void)
+{
+    float product = 1;
+#if defined(__SSE2__)
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(before | 0x8000);
+    (void)multiply(&env, &product, 0);
+    _mm_setcsr(before);
+#endif
+    return product == 0;
+}
+
+static void denormals_are_zero_while_a_team_runs(void)
+{
+    enum { RANKS = 3 };
+    ed_team *team;
+    float products[RANKS];
+    if (!processor_flushes()) return;
+    if (!CHECK_EQUAL(ed_team_create(&env, ed_backend_cpu(), RANKS, &team), ENCDIFF_OK)) return;
+    CHECK_EQUAL(ed_team_run(team, RANKS, multiply_small, products), ENCDIFF_OK);
+    for (int r = 0; r < RANKS; r++) CHECK_THAT(products[r] == 0, "rank %d: %g", r, products[r]);
+    (void)multiply(&env, products, 0);
+    CHECK_THAT(products[0] > 0, "after the run: %g", products[0]);
+    ed_team_free(team);
+}
+
 static void nothing_is_left_allocated(void) { CHECK_EQUAL(atomic_load(&memory.in_use), 0); }
 
 int main(int argc, char **argv)
@@ -217,7 +261,7 @@ int main(int argc, char **argv)
     }
     static const test_case others[] = {TEST(a_part_that_fails_keeps_step),
                                        TEST(few_images_on_many_threads_are_as_in_a_batch),
-                                       TEST(nothing_is_left_allocated)};
+                                       TEST(denormals_are_zero_while_a_team_runs), TEST(nothing_is_left_allocated)};
     for (size_t i = 0; i < ED_COUNT(others); i++) {
         if (!test_begin(others[i].name)) continue;
         others[i].run();
