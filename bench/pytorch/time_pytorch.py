@@ -59,6 +59,7 @@ class Measurements:
 
         torch.manual_seed(0)
         torch.set_num_threads(options.threads)
+        torch.set_flush_denormal(True)  # before OpenMP's threads begin, which inherit it
         self.torch, self.options = torch, options
         if options.precision == "bf16":
             import training
