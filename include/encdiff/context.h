@@ -19,6 +19,8 @@ extern "C" {
  *
  * Thread-safety: one thread at a time for a context and all handles made on it; different contexts are independent.
  * encdiff_cancel() alone may be called at any time from any thread.
+ * Floating point: functions run, and call back, with C's default modes; the caller's own, traps and exception flags
+ * included, are as they were when they return (on x86).
  */
 typedef struct encdiff_context encdiff_context;
 

@@ -106,6 +106,7 @@ static encdiff_status memory_of(encdiff_model *m, encdiff_run run, int32_t n, ui
 
 encdiff_status encdiff_model_get_memory(encdiff_model *model, encdiff_run run, int32_t n, uint64_t *bytes)
 {
+    ED_API_BEGIN;
     return model ? memory_of(model, run, n, bytes) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -185,6 +186,7 @@ static encdiff_status plan_of(encdiff_model *m, encdiff_run run, int32_t n, char
 
 encdiff_status encdiff_model_get_plan(encdiff_model *model, encdiff_run run, int32_t n, char **json)
 {
+    ED_API_BEGIN;
     return model ? plan_of(model, run, n, json) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -332,9 +334,9 @@ static encdiff_status bind_all(bench *b, ed_exec *exec)
 /* On this thread, with the arithmetic that a team's ranks have. */
 static encdiff_status run_once(bench *b, ed_exec *exec)
 {
-    unsigned host = ed_float_enter();
+    unsigned before = ed_float_enter(ED_FLUSH_DENORMALS);
     encdiff_status status = ed_exec_run(&b->context->env, exec, NULL, 0, -1);
-    ed_float_leave(host);
+    ed_float_leave(before);
     return status;
 }
 
@@ -421,6 +423,7 @@ static encdiff_status run_bench(bench *b)
 encdiff_status encdiff_context_bench(encdiff_context *context, const encdiff_bench_options *options, char **json,
                                      encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, json);
     *json = NULL;

@@ -126,6 +126,7 @@ static encdiff_status check_options(const encdiff_context_options *o)
 
 encdiff_status encdiff_context_create(const encdiff_context_options *options, encdiff_context **out)
 {
+    ED_API_BEGIN;
     encdiff_context_options o;
     if (!out) return ENCDIFF_ERROR_ARGUMENT;
     *out = NULL;
@@ -189,6 +190,7 @@ int32_t encdiff_context_device_count(encdiff_context *context)
 
 encdiff_status encdiff_context_get_device(encdiff_context *context, int32_t index, encdiff_device_info *info)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, info != NULL);
     ED_REQUIRE(context, index >= -1 && (index <= 0 || index < encdiff_context_device_count(context)));
@@ -212,6 +214,7 @@ encdiff_status encdiff_context_get_device(encdiff_context *context, int32_t inde
 
 encdiff_status encdiff_context_get_memory(const encdiff_context *context, encdiff_memory_info *info)
 {
+    ED_API_BEGIN;
     if (!context || !info) return ENCDIFF_ERROR_ARGUMENT;
     encdiff_memory_info filled = {.host_in_use = atomic_load(&context->memory.in_use),
                                   .host_peak = atomic_load(&context->memory.peak),

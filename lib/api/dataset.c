@@ -45,12 +45,14 @@ static encdiff_status open_source(encdiff_context *context, const char *source, 
 encdiff_status encdiff_dataset_open(encdiff_context *context, const char *source,
                                     const encdiff_dataset_options *options, encdiff_dataset **dataset)
 {
+    ED_API_BEGIN;
     return context ? ed_api_done(context, open_source(context, source, options, dataset)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
 encdiff_status encdiff_dataset_from_arrays(encdiff_context *context, const encdiff_dataset_arrays *arrays,
                                            encdiff_dataset **out)
 {
+    ED_API_BEGIN;
     encdiff_dataset_arrays a;
     ed_dataset *dataset;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
@@ -87,6 +89,7 @@ void encdiff_dataset_free(encdiff_dataset *d)
 
 encdiff_status encdiff_dataset_get_info(const encdiff_dataset *d, encdiff_dataset_info *info)
 {
+    ED_API_BEGIN;
     ed_dataset_info i;
     if (!d) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(d->context, info);
@@ -144,6 +147,7 @@ static encdiff_status take_indices(encdiff_dataset *d, int64_t n, const int64_t 
 
 encdiff_status encdiff_dataset_labels(encdiff_dataset *d, int64_t n, const int64_t *indices, int32_t *labels)
 {
+    ED_API_BEGIN;
     const int64_t *taken;
     int64_t *made;
     if (!d) return ENCDIFF_ERROR_ARGUMENT;
@@ -202,11 +206,13 @@ static encdiff_status read_images(encdiff_dataset *d, const int64_t *indices, co
 
 encdiff_status encdiff_dataset_read(encdiff_dataset *d, const int64_t *indices, encdiff_image_view *images)
 {
+    ED_API_BEGIN;
     return d ? ed_api_done(d->context, read_images(d, indices, images)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
 encdiff_status encdiff_dataset_find(encdiff_dataset *d, const int32_t *labels, int64_t *index)
 {
+    ED_API_BEGIN;
     if (!d) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(d->context, labels && index);
     return ed_dataset_find(&d->context->env, d->dataset, labels, index);
@@ -216,6 +222,7 @@ encdiff_status encdiff_dataset_find(encdiff_dataset *d, const int32_t *labels, i
 
 encdiff_status encdiff_dataset_slice(encdiff_dataset *d, int64_t begin, int64_t end, encdiff_dataset **slice)
 {
+    ED_API_BEGIN;
     ed_dataset *view;
     if (!d) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(d->context, slice);
@@ -226,6 +233,7 @@ encdiff_status encdiff_dataset_slice(encdiff_dataset *d, int64_t begin, int64_t 
 
 encdiff_status encdiff_dataset_shuffle(encdiff_dataset *d, uint64_t seed, encdiff_dataset **shuffled)
 {
+    ED_API_BEGIN;
     ed_dataset *view;
     if (!d) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(d->context, shuffled);
@@ -237,6 +245,7 @@ encdiff_status encdiff_dataset_shuffle(encdiff_dataset *d, uint64_t seed, encdif
 encdiff_status encdiff_dataset_split(encdiff_dataset *d, int64_t first_size, uint64_t seed, encdiff_dataset **first,
                                      encdiff_dataset **second)
 {
+    ED_API_BEGIN;
     ed_dataset *a, *b;
     if (!d) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(d->context, first && second);
@@ -289,10 +298,12 @@ encdiff_status encdiff_dataset_save_with(encdiff_dataset *d, const char *path,
                                          const encdiff_dataset_save_options *options, encdiff_progress progress,
                                          void *user)
 {
+    ED_API_BEGIN;
     return d ? ed_api_done(d->context, save(d, path, options, progress, user)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
 encdiff_status encdiff_dataset_save(encdiff_dataset *d, const char *path, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     return encdiff_dataset_save_with(d, path, NULL, progress, user);
 }

@@ -79,6 +79,12 @@ void ed_device_list(encdiff_context *context);
 encdiff_status ed_device_open(encdiff_context *context, const char *name, const ed_backend_options *options);
 void ed_device_close(encdiff_context *context);
 
+/* The first line of every function of the API that computes: the host's floating-point modes are its own again at the
+ * end, wherever that is. */
+#define ED_API_BEGIN                                                                                                   \
+    unsigned ed_host_modes __attribute__((cleanup(ed_api_leave), unused)) = ed_float_enter(ED_KEEP_DENORMALS)
+static inline void ed_api_leave(const unsigned *modes) { ed_float_leave(*modes); }
+
 /* Record misuse: a NULL or impossible argument of function `where`. */
 encdiff_status ed_api_refuse(encdiff_context *context, const char *where, const char *what);
 /* The end of every function that ran something: a cancel that was reported is over. */

@@ -30,6 +30,7 @@ encdiff_status ed_api_images_out(ed_env *env, const float *pixels, const encdiff
 encdiff_status encdiff_image_convert(encdiff_context *context, const encdiff_image_view *source,
                                      encdiff_image_view *target)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_TRY(ed_api_check_view(context, "source", source));
     ED_TRY(ed_api_check_view(context, "target", target));
@@ -86,6 +87,7 @@ static const struct type_pair *type_of_outer(int32_t outer)
 encdiff_status encdiff_array_read(encdiff_context *context, const char *path, const char *member, encdiff_type type,
                                   encdiff_array *array)
 {
+    ED_API_BEGIN;
     ed_array read;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path && array);
@@ -103,6 +105,7 @@ encdiff_status encdiff_array_read(encdiff_context *context, const char *path, co
 
 encdiff_status encdiff_array_write(encdiff_context *context, const char *path, const encdiff_array *array)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path && array && array->data);
     const struct type_pair *type = type_of_outer(array->type);
@@ -129,6 +132,7 @@ void encdiff_grid_options_init(encdiff_grid_options *options, size_t struct_size
 encdiff_status encdiff_image_write_grid(encdiff_context *context, const char *path, const encdiff_image_view *images,
                                         const encdiff_grid_options *options)
 {
+    ED_API_BEGIN;
     encdiff_grid_options o;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path);

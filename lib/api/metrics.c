@@ -228,6 +228,7 @@ encdiff_status encdiff_metrics_from_codes(encdiff_context *context, const encdif
                                           const encdiff_codes *test, const encdiff_metrics_options *options,
                                           encdiff_scores **scores, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     ed_scoring s;
     ed_representation a = {0}, b = {0};
     float *made_a = NULL, *made_b = NULL;
@@ -264,6 +265,7 @@ encdiff_status encdiff_metrics_from_images(encdiff_context *context, const encdi
                                            const encdiff_image_view *images, const encdiff_metrics_options *options,
                                            encdiff_scores **scores, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     ed_scoring s;
     float *x = NULL, *y = NULL;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
@@ -299,6 +301,7 @@ encdiff_status encdiff_metrics_from_image_sets(encdiff_context *context, encdiff
                                                encdiff_dataset *images, const encdiff_metrics_options *options,
                                                encdiff_scores **scores, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     ed_scoring s;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, images && scores);
@@ -318,6 +321,7 @@ encdiff_status encdiff_metrics_from_image_sets(encdiff_context *context, encdiff
 encdiff_status encdiff_metrics_principal_components(encdiff_context *context, const float *vectors, int64_t n,
                                                     int32_t dim, int32_t count, float *components)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, vectors && components);
     ed_metric_run run = {.pool = context->team->pool};

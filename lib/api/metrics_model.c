@@ -272,6 +272,7 @@ encdiff_status encdiff_metrics_from_model(encdiff_model *model, encdiff_dataset 
                                           const encdiff_metrics_options *options, encdiff_scores **scores,
                                           encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     ed_scoring s;
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, dataset && dataset->context == model->context && scores);

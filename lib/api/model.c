@@ -17,6 +17,7 @@ const char *encdiff_preset_description(int32_t index) { return ed_preset_descrip
 encdiff_status encdiff_config_resolve(encdiff_context *context, const char *config, const char *const *overrides,
                                       int32_t count, char **json)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, config && json && count >= 0 && (overrides || count == 0));
     ed_config resolved;
@@ -98,6 +99,7 @@ static ed_weights *new_weights(encdiff_context *context)
 
 encdiff_status encdiff_model_create(encdiff_context *context, const char *config, uint64_t seed, encdiff_model **model)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, config && model);
     *model = NULL;
@@ -129,6 +131,7 @@ static encdiff_status load(encdiff_context *context, ed_safetensors *file, const
 
 encdiff_status encdiff_model_load(encdiff_context *context, const char *path, encdiff_model **model)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path && model);
     *model = NULL;
@@ -139,6 +142,7 @@ encdiff_status encdiff_model_load(encdiff_context *context, const char *path, en
 
 encdiff_status encdiff_model_load_memory(encdiff_context *context, const void *data, size_t size, encdiff_model **model)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, data && model);
     *model = NULL;
@@ -163,6 +167,7 @@ _Static_assert(ENCDIFF_FOUND_UNET == 1 << ED_SET_UNET && ENCDIFF_FOUND_ENCODER =
 encdiff_status encdiff_model_import(encdiff_context *context, const char *path, const char *config, int32_t *found,
                                     encdiff_model **model)
 {
+    ED_API_BEGIN;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path && config && model);
     *model = NULL;
@@ -183,6 +188,7 @@ encdiff_status encdiff_model_import(encdiff_context *context, const char *path, 
 
 encdiff_status encdiff_model_export(encdiff_model *model, const char *path)
 {
+    ED_API_BEGIN;
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, path);
     ED_TRY(need(model, ED_SET_COUNT));
@@ -191,6 +197,7 @@ encdiff_status encdiff_model_export(encdiff_model *model, const char *path)
 
 encdiff_status encdiff_model_save(encdiff_model *model, const char *path)
 {
+    ED_API_BEGIN;
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, path);
     ED_TRY(need(model, ED_SET_COUNT));
@@ -199,6 +206,7 @@ encdiff_status encdiff_model_save(encdiff_model *model, const char *path)
 
 encdiff_status encdiff_model_save_memory(encdiff_model *model, void **data, size_t *size)
 {
+    ED_API_BEGIN;
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, data && size);
     uint8_t *bytes = NULL;
@@ -211,6 +219,7 @@ encdiff_status encdiff_model_save_memory(encdiff_model *model, void **data, size
 
 encdiff_status encdiff_model_share(encdiff_model *model, encdiff_context *context, encdiff_model **shared)
 {
+    ED_API_BEGIN;
     if (!model) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(model->context, context && shared);
     *shared = NULL;
@@ -257,6 +266,7 @@ static bool has_ema(const encdiff_model *m)
 
 encdiff_status encdiff_model_get_info(const encdiff_model *m, encdiff_model_info *info)
 {
+    ED_API_BEGIN;
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, info);
     const ed_networks *n = &m->weights->networks;
@@ -289,6 +299,7 @@ bool ed_model_ema(const encdiff_model *m, encdiff_switch use)
 
 encdiff_status encdiff_model_use_ema(encdiff_model *m, encdiff_switch use_ema)
 {
+    ED_API_BEGIN;
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, use_ema >= ENCDIFF_OFF && use_ema <= ENCDIFF_ON);
     if (use_ema == ENCDIFF_ON && !has_ema(m))
@@ -347,6 +358,7 @@ int32_t encdiff_model_parameter_count(const encdiff_model *m)
 
 encdiff_status encdiff_model_get_parameter(const encdiff_model *m, int32_t index, encdiff_parameter_info *info)
 {
+    ED_API_BEGIN;
     tensor t;
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, info);
@@ -374,6 +386,7 @@ static encdiff_status look_up(encdiff_model *m, const char *name, int64_t count,
 
 encdiff_status encdiff_model_read_parameter(encdiff_model *m, const char *name, int64_t count, float *values)
 {
+    ED_API_BEGIN;
     tensor t;
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, name && values);
@@ -385,6 +398,7 @@ encdiff_status encdiff_model_read_parameter(encdiff_model *m, const char *name, 
 
 encdiff_status encdiff_model_write_parameter(encdiff_model *m, const char *name, int64_t count, const float *values)
 {
+    ED_API_BEGIN;
     tensor t;
     if (!m) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(m->context, name && values);

@@ -122,6 +122,7 @@ static encdiff_status encode(encdiff_model *m, const encdiff_image_view *images,
 
 encdiff_status encdiff_model_encode(encdiff_model *m, const encdiff_image_view *images, float *scalars, float *tokens)
 {
+    ED_API_BEGIN;
     return m ? ed_api_done(m->context, encode(m, images, scalars, tokens)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -136,6 +137,7 @@ static encdiff_status tokens_from_scalars(encdiff_model *m, int32_t n, const flo
 
 encdiff_status encdiff_model_tokens_from_scalars(encdiff_model *m, int32_t n, const float *scalars, float *tokens)
 {
+    ED_API_BEGIN;
     return m ? ed_api_done(m->context, tokens_from_scalars(m, n, scalars, tokens)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -156,6 +158,7 @@ static encdiff_status latents_from_images(encdiff_model *m, const encdiff_image_
 
 encdiff_status encdiff_model_latents_from_images(encdiff_model *m, const encdiff_image_view *images, float *latents)
 {
+    ED_API_BEGIN;
     return m ? ed_api_done(m->context, latents_from_images(m, images, latents)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -179,6 +182,7 @@ static encdiff_status images_from_latents(encdiff_model *m, const float *latents
 encdiff_status encdiff_model_images_from_latents(encdiff_model *m, const float *latents, encdiff_switch quantize,
                                                  encdiff_image_view *images)
 {
+    ED_API_BEGIN;
     return m ? ed_api_done(m->context, images_from_latents(m, latents, quantize, images)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -223,6 +227,7 @@ static encdiff_status predict(encdiff_model *m, int32_t n, const float *latents,
 encdiff_status encdiff_model_predict_noise(encdiff_model *m, int32_t n, const float *latents, const int32_t *timesteps,
                                            const float *tokens, float *noise)
 {
+    ED_API_BEGIN;
     return m ? ed_api_done(m->context, predict(m, n, latents, timesteps, tokens, noise)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -241,6 +246,7 @@ static encdiff_status attention(encdiff_model *m, int32_t n, const float *latent
 encdiff_status encdiff_model_attention(encdiff_model *m, int32_t n, const float *latents, const int32_t *timesteps,
                                        const float *tokens, int32_t height, int32_t width, float *maps)
 {
+    ED_API_BEGIN;
     return m ? ed_api_done(m->context, attention(m, n, latents, timesteps, tokens, height, width, maps))
              : ENCDIFF_ERROR_ARGUMENT;
 }

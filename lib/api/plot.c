@@ -12,6 +12,7 @@ void encdiff_matrix_options_init(encdiff_matrix_options *options, size_t struct_
 encdiff_status encdiff_image_write_matrix(encdiff_context *context, const char *path, const double *values,
                                           int32_t rows, int32_t columns, const encdiff_matrix_options *options)
 {
+    ED_API_BEGIN;
     encdiff_matrix_options o;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path && values && rows > 0 && columns > 0);
@@ -37,6 +38,7 @@ encdiff_status encdiff_image_write_matrix(encdiff_context *context, const char *
 
 encdiff_status encdiff_image_write_scatter(encdiff_context *context, const char *path, const encdiff_scatter *scatter)
 {
+    ED_API_BEGIN;
     encdiff_scatter s;
     if (!context) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(context, path && scatter);

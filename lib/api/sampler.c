@@ -91,6 +91,7 @@ static encdiff_status create(encdiff_model *m, const encdiff_sampler_options *op
 encdiff_status encdiff_sampler_create(encdiff_model *model, const encdiff_sampler_options *options,
                                       encdiff_sampler **sampler)
 {
+    ED_API_BEGIN;
     return model ? create(model, options, sampler) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -183,6 +184,7 @@ encdiff_status encdiff_sampler_sample(encdiff_sampler *s, int32_t n, const float
                                       const float *step_noise, float *latents, encdiff_image_view *images,
                                       encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     return ed_api_done(s->model->context, sample_given(s, n, tokens, x_T, step_noise, latents, images, progress, user));
 }
@@ -223,6 +225,7 @@ static encdiff_status reconstruct(encdiff_sampler *s, const encdiff_image_view *
 encdiff_status encdiff_sampler_reconstruct(encdiff_sampler *s, const encdiff_image_view *images, const float *x_T,
                                            encdiff_image_view *reconstructed, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     forward f = {progress, user, s->model, "reconstructing"};
     return ed_api_done(s->model->context, reconstruct(s, images, x_T, reconstructed, &f));
@@ -260,6 +263,7 @@ encdiff_status encdiff_sampler_swap(encdiff_sampler *s, const encdiff_image_view
                                     const int32_t *concepts, int32_t count, const float *x_T,
                                     encdiff_image_view *swapped, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     forward f = {progress, user, s->model, "swapping"};
     return ed_api_done(s->model->context, swap(s, a, b, concepts, count, x_T, swapped, &f));
@@ -324,6 +328,7 @@ encdiff_status encdiff_sampler_traverse(encdiff_sampler *s, const encdiff_image_
                                         const float *values, int32_t count, const float *x_T,
                                         encdiff_image_view *varied, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     forward f = {progress, user, s->model, "traversing"};
     return ed_api_done(s->model->context, traverse(s, image, concept_index, values, count, x_T, varied, &f));
@@ -348,6 +353,7 @@ encdiff_status encdiff_sampler_interpolate(encdiff_sampler *s, const encdiff_ima
                                            const float *weights, int32_t count, const float *x_T,
                                            encdiff_image_view *interpolated, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     forward f = {progress, user, s->model, "interpolating"};
     return ed_api_done(s->model->context, interpolate(s, a, b, weights, count, x_T, interpolated, &f));
@@ -375,6 +381,7 @@ static encdiff_status invert(encdiff_sampler *s, const encdiff_image_view *image
 encdiff_status encdiff_sampler_invert(encdiff_sampler *s, const encdiff_image_view *images, const float *tokens,
                                       float *x_T, encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     forward f = {progress, user, s->model, "inverting"};
     return ed_api_done(s->model->context, invert(s, images, tokens, x_T, &f));
@@ -394,6 +401,7 @@ encdiff_status encdiff_sampler_attention(encdiff_sampler *s, int32_t n, const fl
                                          int32_t height, int32_t width, float *maps, encdiff_image_view *images,
                                          encdiff_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!s) return ENCDIFF_ERROR_ARGUMENT;
     forward f = {progress, user, s->model, "denoising"};
     return ed_api_done(s->model->context, attention(s, n, tokens, x_T, height, width, maps, images, &f));

@@ -38,6 +38,7 @@ double encdiff_scores_value(const encdiff_scores *s, int32_t index)
 
 encdiff_status encdiff_scores_find(const encdiff_scores *s, const char *name, double *value)
 {
+    ED_API_BEGIN;
     if (!s || !name || !value) return ENCDIFF_ERROR_ARGUMENT;
     for (size_t i = 0; i < s->count; i++)
         if (strcmp(s->names[i], name) == 0) {

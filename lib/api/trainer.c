@@ -93,6 +93,7 @@ static encdiff_status create(encdiff_model *m, encdiff_dataset *dataset, const e
 encdiff_status encdiff_trainer_create(encdiff_model *model, encdiff_dataset *dataset,
                                       const encdiff_trainer_options *options, encdiff_trainer **trainer)
 {
+    ED_API_BEGIN;
     return model ? ed_api_done(model->context, create(model, dataset, options, trainer)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -134,6 +135,7 @@ static encdiff_status give_report(encdiff_context *context, const char *where, c
 
 encdiff_status encdiff_trainer_get_report(const encdiff_trainer *t, encdiff_train_report *report)
 {
+    ED_API_BEGIN;
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(t->model->context, report);
     return give_report(t->model->context, __func__, &t->trainer->report, report);
@@ -143,6 +145,7 @@ encdiff_status encdiff_trainer_get_report(const encdiff_trainer *t, encdiff_trai
 
 encdiff_status encdiff_trainer_step(encdiff_trainer *t, encdiff_train_report *report)
 {
+    ED_API_BEGIN;
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     encdiff_context *context = t->model->context;
     encdiff_status status = ed_api_done(context, ed_trainer_step(t->trainer, NULL));
@@ -197,6 +200,7 @@ static encdiff_status step_given(encdiff_trainer *t, const encdiff_image_view *i
 encdiff_status encdiff_trainer_step_given(encdiff_trainer *t, const encdiff_image_view *images,
                                           const int32_t *timesteps, const float *noise, encdiff_train_report *report)
 {
+    ED_API_BEGIN;
     return t ? ed_api_done(t->model->context, step_given(t, images, timesteps, noise, report)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -213,6 +217,7 @@ static encdiff_status evaluate(encdiff_trainer *t, const encdiff_image_view *ima
 encdiff_status encdiff_trainer_evaluate(encdiff_trainer *t, const encdiff_image_view *images, const int32_t *timesteps,
                                         const float *noise, encdiff_train_report *report)
 {
+    ED_API_BEGIN;
     return t ? ed_api_done(t->model->context, evaluate(t, images, timesteps, noise, report)) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -259,6 +264,7 @@ static encdiff_status set_evaluation(encdiff_trainer *t, const encdiff_evaluatio
 
 encdiff_status encdiff_trainer_set_evaluation(encdiff_trainer *t, const encdiff_evaluation_options *options)
 {
+    ED_API_BEGIN;
     return t ? set_evaluation(t, options) : ENCDIFF_ERROR_ARGUMENT;
 }
 
@@ -271,6 +277,7 @@ static encdiff_status run(encdiff_trainer *t, int64_t steps, encdiff_train_progr
 
 encdiff_status encdiff_trainer_run(encdiff_trainer *t, int64_t steps, encdiff_train_progress progress, void *user)
 {
+    ED_API_BEGIN;
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(t->model->context, steps >= 0);
     return ed_api_done(t->model->context, run(t, steps, progress, user));
@@ -278,6 +285,7 @@ encdiff_status encdiff_trainer_run(encdiff_trainer *t, int64_t steps, encdiff_tr
 
 encdiff_status encdiff_trainer_set_learning_rate(encdiff_trainer *t, double learning_rate)
 {
+    ED_API_BEGIN;
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(t->model->context, isfinite(learning_rate) && learning_rate >= 0);
     t->trainer->options.learning_rate = learning_rate;
@@ -286,6 +294,7 @@ encdiff_status encdiff_trainer_set_learning_rate(encdiff_trainer *t, double lear
 
 encdiff_status encdiff_trainer_save(encdiff_trainer *t, const char *folder)
 {
+    ED_API_BEGIN;
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(t->model->context, folder);
     return ed_trainer_save(t->trainer, folder);
@@ -293,6 +302,7 @@ encdiff_status encdiff_trainer_save(encdiff_trainer *t, const char *folder)
 
 encdiff_status encdiff_trainer_resume(encdiff_trainer *t, const char *path)
 {
+    ED_API_BEGIN;
     if (!t) return ENCDIFF_ERROR_ARGUMENT;
     ED_REQUIRE(t->model->context, path);
     return ed_trainer_resume(t->trainer, path);

@@ -119,12 +119,14 @@ int ed_pool_size(const ed_pool *pool);
 void ed_pool_run(ed_pool *pool, int ranks, ed_pool_function function, void *argument);
 
 /*
- * The arithmetic of the calling thread while graphs run: rounded to nearest, without traps, and with denormal numbers
- * flushed to zero (on x86; elsewhere as the host has it), whatever the host has set. ed_float_leave gives that back,
- * with the host's exception flags as they were.
+ * The arithmetic of the calling thread, whatever its caller has set: rounded to nearest and without traps, with
+ * denormal numbers as they are or, while graphs run, flushed to zero. On x86; elsewhere the caller's stays.
+ * ed_float_leave gives that back, with the flags of what has happened as they were. Threads begin with the arithmetic
+ * of who makes them.
  */
-unsigned ed_float_enter(void);
-void ed_float_leave(unsigned host);
+typedef enum ed_denormals { ED_KEEP_DENORMALS, ED_FLUSH_DENORMALS } ed_denormals;
+unsigned ed_float_enter(ed_denormals denormals);
+void ed_float_leave(unsigned before);
 
 /*
  * A communicator sums over the ranks that run one step together (threads now; MPI ranks and devices fit the same

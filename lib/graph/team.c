@@ -48,9 +48,9 @@ static void run_rank(void *argument, int rank)
     job *j = argument;
     ed_env *env = &j->team->rank_env[rank];
     ed_env_child(env, j->team->env);
-    unsigned host = ed_float_enter();
+    unsigned before = ed_float_enter(ED_FLUSH_DENORMALS);
     env->status = j->function(env, j->argument, rank);
-    ed_float_leave(host);
+    ed_float_leave(before);
 }
 
 encdiff_status ed_team_run(ed_team *team, int ranks, ed_team_function function, void *argument)

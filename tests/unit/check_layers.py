@@ -6,7 +6,8 @@ usage: check_layers.py SOURCE_ROOT
 Reads every source file of lib/ and cuda/ and fails when
   - a folder includes another that does not stand below it (docs/architecture.md has the picture), or
   - something calls abort, exit, printf, assert or the like, or installs a signal handler: a library must not end its
-    host or write to its output.
+    host or write to its output, or
+  - a function of the API that returns a status does not begin with ED_API_BEGIN (lib/api/handles.h).
 A folder that is not in the table below fails too, so that it gets its place here first.
 """
 import pathlib
@@ -38,6 +39,7 @@ FORBIDDEN = re.compile(r'''\b(?<![.>])(
     )\s*\(''', re.VERBOSE)
 STREAMS = re.compile(r'\b(stdout|stderr|std::cout|std::cerr)\b')
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+ENTRY = re.compile(r'^encdiff_status (encdiff_\w+)\([^;{]*\)\s*\{(\s*ED_API_BEGIN;)?', re.MULTILINE)
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 
 
@@ -69,11 +71,19 @@ def call_faults(path, text):
             yield f'{path}:{line_of(code, match.start())}: the library must not {what} {match.group().strip(" (")}'
 
 
+def entry_faults(path, text):
+    for match in ENTRY.finditer(without_comments(text, strings=True)):
+        if not match.group(2):
+            yield f'{path}:{line_of(text, match.start())}: {match.group(1)} does not begin with ED_API_BEGIN'
+
+
 def self_test():
     """The checker finds what it should: a checker that finds nothing looks the same as a clean tree."""
     bad = '#include "api/api.h"\nint f(void) { /* exit(1) */ abort(); return x->exit(2) + "printf(" [0]; }\n'
     assert len(list(include_faults('base', 'x.c', bad, BELOW))) == 1
     assert [f.split(' ')[-1] for f in call_faults('x.c', bad)] == ['abort']
+    entries = 'encdiff_status encdiff_a(int x)\n{\n    ED_API_BEGIN;\n}\nencdiff_status encdiff_b(int x,\n int y)\n{ f(); }\n'
+    assert [f.split(' ')[1] for f in entry_faults('x.c', entries)] == ['encdiff_b']
     assert len(list(call_faults('x.c', 'fprintf(stderr, "a"); snprintf(a, 1, "b"); ed_exit(1); s.signal(3);'))) == 1
 
 
@@ -92,6 +102,7 @@ def main():
             count += 1
             faults += include_faults(tree.name, path, text, BELOW)
             faults += call_faults(path, text)
+            faults += entry_faults(path, text)
     for fault in faults:
         print(fault)
     print(f'{count} files, {len(faults)} faults')
