@@ -119,16 +119,6 @@ int ed_pool_size(const ed_pool *pool);
 void ed_pool_run(ed_pool *pool, int ranks, ed_pool_function function, void *argument);
 
 /*
- * The arithmetic of the calling thread, whatever its caller has set: rounded to nearest and without traps, with
- * denormal numbers as they are or, while graphs run, flushed to zero. On x86; elsewhere the caller's stays.
- * ed_float_leave gives that back, with the flags of what has happened as they were. Threads begin with the arithmetic
- * of who makes them.
- */
-typedef enum ed_denormals { ED_KEEP_DENORMALS, ED_FLUSH_DENORMALS } ed_denormals;
-unsigned ed_float_enter(ed_denormals denormals);
-void ed_float_leave(unsigned before);
-
-/*
  * A communicator sums over the ranks that run one step together (threads now; MPI ranks and devices fit the same
  * table). Sums are taken in the order of the ranks, so that the result is the same on every rank and every run.
  */
@@ -144,6 +134,18 @@ void ed_thread_comm_free(ed_env *env, ed_comm *comm);
 
 /* The part [first, last) of `count` items that rank `rank` of `ranks` has: sizes differ by at most one. */
 void ed_shard(int64_t count, int ranks, int rank, int64_t *first, int64_t *last);
+
+/* ---------------------------------------------------------------- floating point */
+
+/*
+ * The arithmetic of the calling thread, whatever its caller has set: rounded to nearest and without traps, with
+ * denormal numbers as they are or, while graphs run, flushed to zero. On x86; elsewhere the caller's stays.
+ * ed_float_leave gives that back, with the flags of what has happened as they were. Threads begin with the arithmetic
+ * of who makes them.
+ */
+typedef enum ed_denormals { ED_KEEP_DENORMALS, ED_FLUSH_DENORMALS } ed_denormals;
+unsigned ed_float_enter(ed_denormals denormals);
+void ed_float_leave(unsigned before);
 
 /* ---------------------------------------------------------------- random numbers */
 

@@ -232,7 +232,10 @@ static void denormals_are_zero_while_a_team_runs(void)
     enum { RANKS = 3 };
     ed_team *team;
     float products[RANKS];
-    if (!processor_flushes()) return;
+    if (!processor_flushes()) {
+        test_skip("denormal numbers are not flushed here");
+        return;
+    }
     if (!CHECK_EQUAL(ed_team_create(&env, ed_backend_cpu(), RANKS, &team), ENCDIFF_OK)) return;
     CHECK_EQUAL(ed_team_run(team, RANKS, multiply_small, products), ENCDIFF_OK);
     for (int r = 0; r < RANKS; r++) CHECK_THAT(products[r] == 0, "rank %d: %g", r, products[r]);
